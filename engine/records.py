@@ -1,0 +1,209 @@
+"""The small frozen records that travel between rooms."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "AddReport",
+    "Document",
+    "FirstStage",
+    "Hit",
+    "LongPassages",
+    "Passage",
+    "Ranking",
+    "Rejection",
+    "SearchOptions",
+    "SearchResult",
+    "Span",
+    "passage_input",
+]
+
+FirstStage = Literal["bm25", "dense", "hybrid"]
+LongPassages = Literal["truncate", "maxp"]
+Span = tuple[int, int]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def passage_input(title: str, text: str) -> str:
+    """What both stages read of a passage: its title, then its text."""
+    return f"{title} {text}" if title else text
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as a reader hands it over.
+
+    Attributes:
+        key: names the document in its collection; never a path to open.
+        text: NFC text; passages are slices of it.
+        title: shown, and read by both stages ahead of each passage.
+        metadata: JSON values by name; `--where` filters on them.
+        pages: offset in `text` where each page begins, page 1 first; empty where pages mean nothing.
+        has_lines: whether the lines of `text` are those of the file, so that a passage can name its line.
+    """
+
+    key: str
+    text: str
+    title: str = ""
+    metadata: Mapping[str, Any] = _NOTHING
+    pages: tuple[int, ...] = ()
+    has_lines: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a file or a record was not indexed. `line` counts from 1, None where lines mean nothing."""
+
+    where: str
+    reason: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.where if self.line is None else f"{self.where}:{self.line}"
+        return f"{place}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A slice of a document: `text == document.text[start:end]`. `id` is the same integer in every index."""
+
+    id: int
+    key: str
+    title: str
+    text: str
+    start: int
+    end: int
+    page: int | None
+    line: int | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Passages by descending score, ties by ascending id.
+
+    Attributes:
+        ids: int64[n], passage ids.
+        scores: float32[n], higher is better.
+    """
+
+    ids: "NDArray[np.int64]"
+    scores: "NDArray[np.float32]"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How to search. None means what the collection remembers, then fouille's default.
+
+    Attributes:
+        k: hits to return.
+        candidates: passages that the first stage hands to the reranker, counted after fusion.
+        first_stage: bm25, dense or hybrid.
+        rerank: whether a cross-encoder orders the candidates.
+        reranker: its name or folder.
+        interpolate: weight W of the standardised first-stage score in `logit + W * z`.
+        k1, b: BM25's parameters (Robertson and Zaragoza 2009, equation 3.15).
+        keys: a glob over document keys (`--in`).
+        where: metadata that hits must have, compared as text.
+        per_document: passages of one document at most.
+        long_passages: `truncate` as the tokenizer does, or `maxp`: score windows, keep the best.
+    """
+
+    k: int = 10
+    candidates: int | None = None
+    first_stage: FirstStage | None = None
+    rerank: bool | None = None
+    reranker: str | None = None
+    interpolate: float | None = None
+    k1: float | None = None
+    b: float | None = None
+    keys: str | None = None
+    where: Mapping[str, str] = _NOTHING
+    per_document: int | None = None
+    long_passages: LongPassages | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One passage of the answer, and where its place came from.
+
+    Ranks start at 1 and are None on the side that did not find the passage. `score` is what the hits are ordered by as
+    it is shown: the sigmoid of the logit when a cross-encoder alone ordered them, `logit + W * z` when interpolated, the
+    first stage's score otherwise. `highlights` are spans of `text`.
+    """
+
+    key: str
+    passage_id: int
+    text: str
+    title: str
+    start: int
+    end: int
+    page: int | None
+    line: int | None
+    metadata: Mapping[str, Any]
+    rank: int
+    score: float
+    highlights: tuple[Span, ...] = ()
+    bm25_rank: int | None = None
+    bm25_score: float | None = None
+    dense_rank: int | None = None
+    dense_score: float | None = None
+    fused_score: float | None = None
+    first_stage_z: float | None = None
+    rerank_logit: float | None = None
+    rerank_score: float | None = None
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search gives back.
+
+    Attributes:
+        question: as it was asked.
+        hits: best first, at most k.
+        timings: seconds by part: first_stage, bm25, dense, passages, rerank, total.
+        notices: one line each for what a person should know (no reranker at hand, an index that lags).
+        candidates: how many passages the first stage handed on.
+        truncated: how many of them the reranker read only in part.
+        first_stage: what was used, after defaults and fall-backs.
+        reranker: name of the cross-encoder used, None when the first stage alone answered.
+    """
+
+    question: str
+    hits: tuple[Hit, ...]
+    timings: Mapping[str, float] = _NOTHING
+    notices: tuple[str, ...] = ()
+    candidates: int = 0
+    truncated: int = 0
+    first_stage: FirstStage = "bm25"
+    reranker: str | None = None
+
+
+@dataclass(slots=True)
+class AddReport:
+    """Counts of one indexing run; `rejections` holds the first reasons, `rejected` counts them all."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    rejected: int = 0
+    passages: int = 0
+    rejections: list[Rejection] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    KEPT_REJECTIONS = 20
+
+    def reject(self, rejection: Rejection) -> None:
+        """Count a rejection, and keep it if it is among the first."""
+        self.rejected += 1
+        if len(self.rejections) < self.KEPT_REJECTIONS:
+            self.rejections.append(rejection)
