@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,7 @@ __all__ = [
     "Hit",
     "LongPassages",
     "Passage",
+    "Ragged",
     "Ranking",
     "Rejection",
     "SearchOptions",
@@ -96,6 +97,18 @@ class Ranking:
 
     ids: "NDArray[np.int64]"
     scores: "NDArray[np.float32]"
+
+
+class Ragged(NamedTuple):
+    """Rows of unequal length in one array: row i is `values[offsets[i]:offsets[i + 1]]`.
+
+    Attributes:
+        values: one-dimensional, the rows laid end to end.
+        offsets: int64[n + 1], ascending from 0 to `len(values)`.
+    """
+
+    values: "NDArray[Any]"
+    offsets: "NDArray[np.int64]"
 
 
 @dataclass(frozen=True, slots=True)
