@@ -147,9 +147,9 @@ class SearchOptions:
 class Hit:
     """One passage of the answer, and where its place came from.
 
-    Ranks start at 1 and are None on the side that did not find the passage. `score` is what the hits are ordered by as
-    it is shown: the sigmoid of the logit when a cross-encoder alone ordered them, `logit + W * z` when interpolated, the
-    first stage's score otherwise. `highlights` are spans of `text`.
+    Ranks start at 1 and are None on the side that did not find the passage. `score` is what the hits are ordered by, as
+    it is shown: the sigmoid of the logit when a cross-encoder alone ordered them, `logit + W * z` when interpolated,
+    the first stage's score otherwise. `highlights` are spans of `text`.
     """
 
     key: str

@@ -1,0 +1,395 @@
+"""Documents, passages and the change log of one collection, in SQLite: the one source of truth.
+
+Every write transaction raises a sequence number. Passage ids rise with time and are never reused, so "added at or
+before sequence S" is the same as "id at most the last id that S gave out", which the table `changes` keeps. A passage
+is visible at S when it was added by then and not yet removed. Removed rows stay until every index has passed them.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import CollectionDamaged, CollectionOutdated, StorageError
+from engine.records import Document, Passage, Span
+
+__all__ = ["Catalog", "Change", "Entry", "Placed"]
+
+APPLICATION = 0x666F7569  # "foui", so that a foreign database is told from ours
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE memory (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE changes (sequence INTEGER PRIMARY KEY, last_passage INTEGER NOT NULL);
+CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, location TEXT NOT NULL UNIQUE);
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, title TEXT NOT NULL, metadata TEXT NOT NULL,
+    hash BLOB NOT NULL, source INTEGER REFERENCES sources, pages TEXT NOT NULL, has_lines INTEGER NOT NULL,
+    text TEXT, removed INTEGER);
+CREATE UNIQUE INDEX documents_live ON documents (key) WHERE removed IS NULL;
+CREATE INDEX documents_removed ON documents (removed) WHERE removed IS NOT NULL;
+CREATE TABLE passages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL REFERENCES documents, start INTEGER NOT NULL,
+    end INTEGER NOT NULL, page INTEGER, line INTEGER, text TEXT NOT NULL, removed INTEGER);
+CREATE INDEX passages_document ON passages (document);
+CREATE INDEX passages_removed ON passages (removed) WHERE removed IS NOT NULL;
+INSERT INTO changes VALUES (0, 0);
+"""
+
+_PASSAGES = """
+SELECT p.id, d.key, d.title, p.text, p.start, p.end, p.page, p.line, d.metadata
+FROM passages p JOIN documents d ON d.id = p.document
+WHERE p.id IN (SELECT value FROM json_each(?))"""
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the catalog knows of a live document: its row, the hash of its content, the source that brought it."""
+
+    id: int
+    hash: bytes
+    source: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A slice of a document with its place in the file: what becomes a passage row."""
+
+    span: Span
+    page: int | None
+    line: int | None
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """SQLite's errors in our words."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise _damaged(path, error) from error
+        if "no such table" in str(error) or "no such column" in str(error):
+            raise _damaged(path, error) from error
+        raise StorageError(str(error), where=path, hint="check free space and permissions") from error
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CollectionDamaged:
+    return CollectionDamaged(str(error), where=path, hint="index its sources again with --rebuild")
+
+
+def _ids(rows: Iterable[tuple[int]]) -> Ids:
+    return np.fromiter((row[0] for row in rows), np.int64)
+
+
+class Catalog:
+    """One SQLite file. A writer holds the collection's lock; readers need nothing."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path, memory: Mapping[str, Any]) -> "Catalog":
+        """A new catalog that remembers `memory` (JSON values by name)."""
+        with _reported(path):
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.executescript(_SCHEMA)
+        catalog = cls._prepared(path, connection)
+        catalog.remember(memory)
+        return catalog
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False) -> "Catalog":
+        """An existing catalog.
+
+        Raises:
+            CollectionDamaged: the file is missing or is no catalog.
+            CollectionOutdated: a newer fouille made it.
+            StorageError: the system refuses to read it.
+        """
+        if not path.is_file():
+            raise CollectionDamaged("the catalog is missing", where=path, hint="index the sources again with --rebuild")
+        mode = "rw" if write else "ro"
+        try:
+            return cls._checked(path, mode)
+        except StorageError:
+            # WAL needs a writable folder, if only for its shared memory; on a read-only medium nobody writes either.
+            if write or path.with_name(path.name + "-wal").exists():
+                raise
+            return cls._checked(path, "ro&immutable=1")
+
+    @classmethod
+    def _checked(cls, path: Path, mode: str) -> "Catalog":
+        with _reported(path):
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+            )
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if application != APPLICATION:
+            raise _damaged(path, ValueError("not a catalog of fouille's"))
+        if version > FORMAT:
+            raise CollectionOutdated(
+                f"made by a newer fouille (format {version}; this one reads {FORMAT})",
+                where=path,
+                hint="upgrade fouille",
+            )
+        return cls._prepared(path, connection)
+
+    @classmethod
+    def _prepared(cls, path: Path, connection: sqlite3.Connection) -> "Catalog":
+        with _reported(path):
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA busy_timeout = 10000")
+            connection.execute("PRAGMA cache_size = -65536")
+            connection.execute("SELECT sequence FROM changes LIMIT 1").fetchone()
+        return cls(path, connection)
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self._connection.close()
+
+    def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        with _reported(self.path):
+            return self._connection.execute(sql, values).fetchall()
+
+    # What the collection remembers ------------------------------------------------------------------------------
+
+    def memory(self) -> dict[str, Any]:
+        """Everything remembered: models, analysis, splitter, tuned values."""
+        try:
+            return {name: json.loads(value) for name, value in self._all("SELECT name, value FROM memory")}
+        except ValueError as error:
+            raise _damaged(self.path, error) from error
+
+    def remember(self, values: Mapping[str, Any]) -> None:
+        """Store JSON values by name; None forgets one."""
+        with _reported(self.path), self._atomic():
+            for name, value in values.items():
+                if value is None:
+                    self._connection.execute("DELETE FROM memory WHERE name = ?", (name,))
+                else:
+                    self._connection.execute("REPLACE INTO memory VALUES (?, ?)", (name, json.dumps(value)))
+
+    def source(self, name: str, location: str) -> tuple[int, str]:
+        """The id and the unique name of the source at `location`, made from `name` when it is new."""
+        if known := self._all("SELECT id, name FROM sources WHERE location = ?", (location,)):
+            return known[0][0], known[0][1]
+        taken = {row[0] for row in self._all("SELECT name FROM sources")}
+        unique, number = name, 2
+        while unique in taken:
+            unique, number = f"{name}-{number}", number + 1
+        with _reported(self.path):
+            cursor = self._connection.execute("INSERT INTO sources (name, location) VALUES (?, ?)", (unique, location))
+        return int(cursor.lastrowid or 0), unique
+
+    def sources(self) -> dict[int, tuple[str, str]]:
+        """Name and location of every source, by id."""
+        return {row[0]: (row[1], row[2]) for row in self._all("SELECT id, name, location FROM sources")}
+
+    # Writing ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _atomic(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def change(self) -> Iterator["Change"]:
+        """One write transaction with the next sequence number: all of it becomes durable, or none."""
+        with _reported(self.path), self._atomic():
+            change = Change(self._connection, self.sequence + 1)
+            yield change
+            change.seal()
+
+    def purge(self, sequence: int) -> None:
+        """Forget what was removed at or before `sequence`; every index must have passed it."""
+        with _reported(self.path), self._atomic():
+            self._connection.execute("DELETE FROM passages WHERE removed <= ?", (sequence,))
+            self._connection.execute("DELETE FROM documents WHERE removed <= ?", (sequence,))
+            self._connection.execute("DELETE FROM changes WHERE sequence < ?", (sequence,))
+
+    # Reading ----------------------------------------------------------------------------------------------------
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last write transaction."""
+        return int(self._all("SELECT max(sequence) FROM changes")[0][0])
+
+    def last_passage(self, sequence: int) -> int:
+        """The highest passage id given out at or before `sequence`."""
+        found = self._all("SELECT max(last_passage) FROM changes WHERE sequence <= ?", (sequence,))[0][0]
+        return int(found or 0)
+
+    def entry(self, key: str) -> Entry | None:
+        """The live document of that key."""
+        rows = self._all("SELECT id, hash, source FROM documents WHERE key = ? AND removed IS NULL", (key,))
+        return Entry(*rows[0]) if rows else None
+
+    def keys(self, glob: str | None = None) -> list[str]:
+        """Keys of live documents in order, those that a glob (`*` and `?` match any character) names."""
+        if glob is None:
+            rows = self._all("SELECT key FROM documents WHERE removed IS NULL ORDER BY key")
+        else:
+            rows = self._all("SELECT key FROM documents WHERE removed IS NULL AND key GLOB ? ORDER BY key", (glob,))
+        return [row[0] for row in rows]
+
+    def keys_of_source(self, source: int) -> Iterator[tuple[int, str]]:
+        """Row and key of every live document that a source brought."""
+        return iter(self._all("SELECT id, key FROM documents WHERE source = ? AND removed IS NULL", (source,)))
+
+    def document(self, key: str) -> Document | None:
+        """The live document of that key, whole."""
+        return next(self._documents("d.key = ? AND d.removed IS NULL", (key,)), None)
+
+    def documents(self) -> Iterator[tuple[Document, int | None]]:
+        """Every live document with its source, in the order they came."""
+        for row, source in self._all("SELECT id, source FROM documents WHERE removed IS NULL ORDER BY id"):
+            for document in self._documents("d.id = ?", (row,)):
+                yield document, source
+
+    def _documents(self, condition: str, values: Sequence[object]) -> Iterator[Document]:
+        sql = f"""SELECT d.key, coalesce(d.text, p.text), d.title, d.metadata, d.pages, d.has_lines
+            FROM documents d LEFT JOIN passages p ON d.text IS NULL AND p.document = d.id
+            WHERE {condition}"""  # noqa: S608 - `condition` is one of our own two
+        for key, text, title, metadata, pages, has_lines in self._all(sql, values):
+            yield Document(key, text or "", title, json.loads(metadata), tuple(json.loads(pages)), bool(has_lines))
+
+    def passages(self, ids: Iterable[int]) -> dict[int, Passage]:
+        """Passages by id, removed ones included while their rows last."""
+        wanted = json.dumps([int(id_) for id_ in ids])
+        rows = ((*row[:-1], json.loads(row[-1])) for row in self._all(_PASSAGES, (wanted,)))
+        return {row[0]: Passage(*row) for row in rows}
+
+    def owners(self, ids: Ids) -> dict[int, int]:
+        """The document row of each passage."""
+        sql = "SELECT id, document FROM passages WHERE id IN (SELECT value FROM json_each(?))"
+        return dict(self._all(sql, (json.dumps(ids.tolist()),)))
+
+    def select(self, keys: str | None, where: Mapping[str, str], sequence: int) -> Ids:
+        """Ids, ascending, of the passages visible at `sequence` whose document has a key and metadata like these."""
+        sql = """SELECT p.id FROM passages p JOIN documents d ON d.id = p.document
+            WHERE p.id <= ? AND (p.removed IS NULL OR p.removed > ?)"""
+        values: list[object] = [self.last_passage(sequence), sequence]
+        if keys is not None:
+            sql += " AND d.key GLOB ?"
+            values.append(keys)
+        for name, value in where.items():
+            sql += """ AND EXISTS (SELECT 1 FROM json_tree(d.metadata) t WHERE (t.path = '$' AND t.key = ? OR t.path IN
+                (SELECT fullkey FROM json_each(d.metadata) WHERE key = ? AND type = 'array')) AND
+                CASE t.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(t.atom AS TEXT) END = ?)"""
+            values += [name, name, value]
+        return _ids(self._all(sql + " ORDER BY p.id", values))
+
+    def visible(self, sequence: int) -> Ids:
+        """Ids, ascending, of all passages visible at `sequence`."""
+        return self.select(None, {}, sequence)
+
+    def added(self, after: int, upto: int, window: int = 2048) -> Iterator[tuple[list[int], list[tuple[str, str]]]]:
+        """Live passages with `after` < id <= `upto`, in order, as windows of ids and (title, text)."""
+        sql = """SELECT p.id, d.title, p.text FROM passages p JOIN documents d ON d.id = p.document
+            WHERE p.id > ? AND p.id <= ? AND p.removed IS NULL ORDER BY p.id LIMIT ?"""
+        while rows := self._all(sql, (after, upto, window)):
+            yield [row[0] for row in rows], [(row[1], row[2]) for row in rows]
+            after = rows[-1][0]
+
+    def removed(self, since: int, upto: int, below: int) -> Ids:
+        """Ids up to `below` that were removed after sequence `since` and at or before `upto`."""
+        sql = "SELECT id FROM passages WHERE removed > ? AND removed <= ? AND id <= ? ORDER BY id"
+        return _ids(self._all(sql, (since, upto, below)))
+
+    def counts(self) -> dict[str, int]:
+        """Live documents and passages."""
+        return {
+            table: self._all(f"SELECT count(*) FROM {table} WHERE removed IS NULL")[0][0]  # noqa: S608 - our two tables
+            for table in ("documents", "passages")
+        }
+
+    def check(self) -> list[str]:
+        """SQLite's own integrity check, and that passages and documents agree; problems in words, none when sound."""
+        problems = [row[0] for row in self._all("PRAGMA integrity_check(5)") if row[0] != "ok"]
+        problems += [f"a dangling row in {row[0]}" for row in self._all("PRAGMA foreign_key_check")[:1]]
+        lost = self._all(
+            "SELECT count(*) FROM documents d WHERE removed IS NULL "
+            "AND NOT EXISTS (SELECT 1 FROM passages p WHERE p.document = d.id AND p.removed IS NULL)"
+        )[0][0]
+        return [*problems, f"{lost} documents have no passage"] if lost else problems
+
+
+class Change:
+    """A write transaction under way; `sequence` is the number it will have."""
+
+    def __init__(self, connection: sqlite3.Connection, sequence: int) -> None:
+        self.sequence = sequence
+        self._connection = connection
+        self._size: Literal[0] | int = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, document: Document, digest: bytes, source: int | None, placed: Sequence[Placed]) -> list[int]:
+        """Insert a document and its passages; returns their ids. A document that is one passage is stored once."""
+        (start, end), *rest = [one.span for one in placed]
+        whole = not rest and (start, end) == (0, len(document.text))
+        cursor = self._connection.execute(
+            "INSERT INTO documents (key, title, metadata, hash, source, pages, has_lines, text)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                document.key,
+                document.title,
+                json.dumps(dict(document.metadata), ensure_ascii=False),
+                digest,
+                source,
+                json.dumps(document.pages),
+                document.has_lines,
+                None if whole else document.text,
+            ),
+        )
+        row, ids = cursor.lastrowid, []
+        for one in placed:
+            begin, stop = one.span
+            cursor = self._connection.execute(
+                "INSERT INTO passages (document, start, end, page, line, text) VALUES (?, ?, ?, ?, ?, ?)",
+                (row, begin, stop, one.page, one.line, document.text[begin:stop]),
+            )
+            ids.append(int(cursor.lastrowid or 0))
+        self._size += 1
+        return ids
+
+    def remove(self, document: int) -> list[int]:
+        """Mark a document and its passages removed; returns the passages' ids."""
+        rows = self._connection.execute("SELECT id FROM passages WHERE document = ?", (document,)).fetchall()
+        for table, column in (("documents", "id"), ("passages", "document")):
+            self._connection.execute(
+                f"UPDATE {table} SET removed = ? WHERE {column} = ?",  # noqa: S608 - names from the line above
+                (self.sequence, document),
+            )
+        self._size += 1
+        return [row[0] for row in rows]
+
+    def seal(self) -> None:
+        """Write the sequence into the log, unless nothing changed."""
+        if self._size:
+            self._connection.execute(
+                "INSERT INTO changes SELECT ?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'passages'), 0)",
+                (self.sequence,),
+            )

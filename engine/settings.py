@@ -1,0 +1,167 @@
+"""Settings, resolved once into one frozen object: flag, then environment, then config file, then default.
+
+The config file is `config.toml` in the user's config folder (`FOUILLE_CONFIG_DIR`, else XDG). Its keys are the names of
+the fields below; the environment's are the same in capitals after `FOUILLE_`.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InvalidOption
+
+__all__ = ["DEFAULT_ENCODER", "DEFAULT_RERANKER", "Settings", "cache_dir", "config_dir", "data_dir", "resolve"]
+
+DEFAULT_ENCODER = "intfloat/multilingual-e5-small"
+DEFAULT_RERANKER = "antoinelouis/crossencoder-mMiniLMv2-L6-mmarcoFR"
+
+
+def _folder(kind: str) -> Path:
+    """The user's data, cache or config folder: `FOUILLE_<KIND>_DIR`, else what XDG says."""
+    chosen = os.environ.get(f"FOUILLE_{kind.upper()}_DIR")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    found: str = getattr(platformdirs, f"user_{kind}_dir")("fouille", appauthor=False)
+    return Path(found)
+
+
+def data_dir() -> Path:
+    """Where collections and the shell's history live."""
+    return _folder("data")
+
+
+def config_dir() -> Path:
+    """Where `config.toml` lives."""
+    return _folder("config")
+
+
+def cache_dir() -> Path:
+    """Where what can be made again lives: class-data archive, tokens, compiled models. Not created here."""
+    return _folder("cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a command works with. None means: what the collection remembers, else what the model or the room chooses."""
+
+    collection: str = "default"
+    encoder: str = DEFAULT_ENCODER
+    reranker: str = DEFAULT_RERANKER
+    first_stage: str | None = None
+    splitter: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_tokens: int | None = None
+    max_length: int | None = None
+    k: int = 10
+    candidates: int | None = None
+    k1: float | None = None
+    b: float | None = None
+    interpolate: float | None = None
+    long_passages: str | None = None
+
+    def collection_path(self, name: str | None = None) -> Path:
+        """The folder of a collection: a bare name lives under the data folder, anything else is a path.
+
+        Raises:
+            InvalidOption: the name is empty or cannot name a folder.
+        """
+        name = self.collection if name is None else name
+        if not name or "\0" in name or name in {".", ".."}:
+            raise InvalidOption(f"{name!r} cannot name a collection", hint="give a name or the path of a folder")
+        if "/" in name or os.sep in name or name.startswith("~"):
+            return Path(name).expanduser()
+        return data_dir() / "collections" / name
+
+
+def _whole(low: int, text: object) -> int:
+    if isinstance(text, bool) or (value := int(str(text))) < low:
+        raise ValueError(f"not a whole number from {low} up")
+    return value
+
+
+def _real(low: float, high: float, text: object) -> float:
+    if isinstance(text, bool) or not low <= (value := float(str(text))) <= high:
+        raise ValueError(f"not a number from {low:g} to {high:g}")
+    return value
+
+
+def _text(text: object) -> str:
+    if not isinstance(text, str) or not text:
+        raise ValueError("not a text")
+    return text
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def read(text: object) -> str:
+        if text not in choices:
+            raise ValueError(f"not one of {', '.join(choices)}")
+        return str(text)
+
+    return read
+
+
+_READ: Mapping[str, Callable[[object], Any]] = {
+    "collection": _text,
+    "encoder": _text,
+    "reranker": _text,
+    "first_stage": _one_of("bm25", "dense", "hybrid"),
+    "splitter": _text,
+    "device": _text,
+    "precision": _one_of("auto", "fp32", "bf16", "fp16", "int8"),
+    "batch_tokens": partial(_whole, 1),
+    "max_length": partial(_whole, 8),
+    "k": partial(_whole, 1),
+    "candidates": partial(_whole, 1),
+    "k1": partial(_real, 0, 1000),
+    "b": partial(_real, 0, 1),
+    "interpolate": partial(_real, 0, 1000),
+    "long_passages": _one_of("truncate", "maxp"),
+}
+
+
+def _config() -> dict[str, Any]:
+    path = config_dir() / "config.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidOption(f"cannot be read: {error}", where=path, hint="mend or remove it") from error
+    if unknown := sorted(set(table) - set(_READ)):
+        raise InvalidOption(f"no setting is called {unknown[0]!r}", where=path, hint=f"known: {', '.join(_READ)}")
+    return table
+
+
+def resolve(flags: Mapping[str, object | None] | None = None) -> Settings:
+    """Settings from flags (None: not given), the environment, the config file and the defaults, in that order.
+
+    Raises:
+        InvalidOption: a value cannot be used; names the flag, variable or file that holds it.
+    """
+    flags = flags or {}
+    config = _config()
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        name = field.name
+        variable = f"FOUILLE_{name.upper()}"
+        if flags.get(name) is not None:
+            where, given = f"--{name.replace('_', '-')}", flags[name]
+        elif os.environ.get(variable):
+            where, given = variable, os.environ[variable]
+        elif name in config:
+            where, given = f"{config_dir() / 'config.toml'}, {name}", config[name]
+        else:
+            continue
+        try:
+            values[name] = _READ[name](given)
+        except ValueError as error:
+            reason = str(error) if str(error).startswith("not ") else "not a number"
+            raise InvalidOption(f"{given!r} is {reason}", where=where) from error
+    return Settings(**values)
