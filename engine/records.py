@@ -32,6 +32,11 @@ Span = tuple[int, int]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+def _nothing() -> Mapping[str, Any]:
+    # A mapping proxy cannot be hashed on 3.11, so a dataclass does not take one as a plain default.
+    return _NOTHING
+
+
 def passage_input(title: str, text: str) -> str:
     """What both stages read of a passage: its title, then its text."""
     return f"{title} {text}" if title else text
@@ -53,7 +58,7 @@ class Document:
     key: str
     text: str
     title: str = ""
-    metadata: Mapping[str, Any] = _NOTHING
+    metadata: Mapping[str, Any] = field(default_factory=_nothing)
     pages: tuple[int, ...] = ()
     has_lines: bool = False
 
@@ -138,7 +143,7 @@ class SearchOptions:
     k1: float | None = None
     b: float | None = None
     keys: str | None = None
-    where: Mapping[str, str] = _NOTHING
+    where: Mapping[str, str] = field(default_factory=_nothing)
     per_document: int | None = None
     long_passages: LongPassages | None = None
 
@@ -192,7 +197,7 @@ class SearchResult:
 
     question: str
     hits: tuple[Hit, ...]
-    timings: Mapping[str, float] = _NOTHING
+    timings: Mapping[str, float] = field(default_factory=_nothing)
     notices: tuple[str, ...] = ()
     candidates: int = 0
     truncated: int = 0
