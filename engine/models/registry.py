@@ -181,7 +181,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _download(name: str) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]  # httpx or httpx2, by version
 
     if constants.HF_HUB_OFFLINE:
         raise ModelNotFound("not on this machine, and HF_HUB_OFFLINE forbids a download", where=name, hint=_WAYS_OUT)

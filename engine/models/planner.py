@@ -1,0 +1,169 @@
+"""Batches of a token budget: planned over all sequences at once, packed ahead of the runtime, results in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import DeviceError
+from engine.models.batch import PackedBatch
+
+__all__ = ["BatchRuntime", "ahead", "plan", "run"]
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+Rows = NDArray[np.intp]
+
+_IN_FLIGHT = 2
+"""Batches on a device at a time: one computes while the next one's copy is under way."""
+
+
+class BatchRuntime(Protocol):
+    """What the planner needs of a runtime."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+
+    def submit(self, batch: PackedBatch) -> Any:
+        """Start on a batch."""
+
+    def collect(self, handle: Any) -> NDArray[np.float32]:
+        """Wait for a batch and take its result, float32[n, width]."""
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that the device's memory is full."""
+
+
+def plan(lengths: NDArray[np.int64], budget: int, rows: Rows | None = None) -> list[Rows]:
+    """Batches of rows, longest first, each of at most `budget` tokens or of one row.
+
+    Longest first means that memory runs out in the first batch or in none.
+
+    Args:
+        lengths: int64[n], tokens of each sequence.
+        budget: tokens of a batch.
+        rows: the rows to plan, all when None.
+
+    Returns:
+        Arrays of rows; every row stands in one of them.
+    """
+    rows = np.arange(len(lengths)) if rows is None else rows
+    rows = rows[np.argsort(-lengths[rows], kind="stable")]
+    ends = np.cumsum(lengths[rows])
+    batches: list[Rows] = []
+    start, before = 0, 0
+    while start < len(rows):
+        stop = max(int(np.searchsorted(ends, before + budget, side="right")), start + 1)
+        batches.append(rows[start:stop])
+        start, before = stop, int(ends[stop - 1])
+    return batches
+
+
+def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[tuple[Item, Made]]:
+    """Each item with what is made of it, the next one being made in a thread while the caller works on this one.
+
+    The first is made at once in the caller's thread, so that a single item costs no thread.
+    """
+    source = iter(items)
+    item = next(source, None)
+    if item is None:
+        return
+    made = make(item)
+    following = next(source, None)
+    if following is None:
+        yield item, made
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="fouille-ahead") as thread:
+        while following is not None:
+            future: Future[Made] = thread.submit(make, following)
+            yield item, made
+            item, made = following, future.result()
+            following = next(source, None)
+        yield item, made
+
+
+def run(
+    runtime: BatchRuntime,
+    lengths: NDArray[np.int64],
+    pack: Callable[[Rows], PackedBatch],
+    budget: int,
+    progress: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Run every sequence through a runtime.
+
+    Memory that runs out halves the budget, and the work goes on; Ctrl-C stops between batches.
+
+    Args:
+        runtime: computes packed batches.
+        lengths: int64[n], tokens of each sequence.
+        pack: assembles the sequences of some rows.
+        budget: tokens of a batch.
+        progress: called with the number of sequences done since the last call.
+
+    Returns:
+        float32[n, width], row i for sequence i; float32[0, 0] when there are none.
+
+    Raises:
+        DeviceError: the memory does not hold a single sequence.
+    """
+    results: NDArray[np.float32] | None = None
+    todo = plan(lengths, budget)
+    while todo:
+        failed: list[Rows] = []
+        for rows, values in _run_planned(runtime, todo, pack, failed):
+            if results is None:
+                results = np.empty((len(lengths), values.shape[1]), np.float32)
+            results[rows] = values
+            if progress is not None:
+                progress(len(rows))
+        if not failed:
+            break
+        budget = max(int(lengths[failed[0]].sum()) // 2, 1)
+        todo = plan(lengths, budget, np.concatenate(failed))
+    return np.empty((0, 0), np.float32) if results is None else results
+
+
+def _run_planned(
+    runtime: BatchRuntime, batches: list[Rows], pack: Callable[[Rows], PackedBatch], failed: list[Rows]
+) -> Iterator[tuple[Rows, NDArray[np.float32]]]:
+    """Results batch by batch; once memory runs out, `failed` takes what is left, the batch that failed first."""
+    under_way: deque[tuple[Rows, Any]] = deque()
+
+    def collect() -> Iterator[tuple[Rows, NDArray[np.float32]]]:
+        rows, handle = under_way.popleft()
+        try:
+            values = runtime.collect(handle)
+        except Exception as error:
+            _note(runtime, error, rows, failed)
+        else:
+            yield rows, values
+
+    for rows, batch in ahead(batches, pack):
+        if failed:
+            failed.append(rows)
+            continue
+        try:
+            handle = runtime.submit(batch)
+        except Exception as error:
+            _note(runtime, error, rows, failed)
+            continue
+        under_way.append((rows, handle))
+        if len(under_way) >= _IN_FLIGHT:
+            yield from collect()
+    while under_way:
+        yield from collect()
+
+
+def _note(runtime: BatchRuntime, error: Exception, rows: Rows, failed: list[Rows]) -> None:
+    """Put a batch that did not fit among the failed; raise what is no lack of memory, or cannot be helped."""
+    if not runtime.out_of_memory(error):
+        raise error
+    if len(rows) == 1:
+        raise DeviceError(
+            "too little memory for a single sequence", where=runtime.device, hint="lower --max-length, or --device cpu"
+        ) from error
+    failed.append(rows)

@@ -1,0 +1,232 @@
+"""From text to token ids, with the `tokenizers` library alone, and the templates that special tokens stand in.
+
+What `tokenizer.json` says of truncation and padding is ignored, as transformers does: the length limit comes from the
+tokenizer's and the model's configuration.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import ModelDamaged, ModelUnsupported
+from engine.models.fingerprint import content_hash, write_atomically
+from engine.records import Ragged
+from engine.settings import cache_dir
+
+__all__ = ["LONGEST_KEPT", "Template", "TextTokenizer", "length_limit"]
+
+LONGEST_KEPT = 8192
+"""Tokens kept of one text; no model of the family reads more."""
+
+_TEXTS_AT_ONCE = 1024
+_PROBES = ("a", "le", "1", ".", "the", "un", "?", "0", "é")
+_WITHOUT_TYPES = ("XLMRoberta", "Roberta", "Camembert")
+_CONVERTED = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "vocab.txt", "vocab.json", "merges.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Where special tokens stand: `gaps[0] text gaps[1]` for one text, `gaps[0] first gaps[1] second gaps[2]` for two.
+
+    Attributes:
+        gaps: token ids ahead of, between and after the texts.
+        gap_types: their token type ids.
+        text_types: the token type id of each text.
+    """
+
+    gaps: tuple[tuple[int, ...], ...]
+    gap_types: tuple[tuple[int, ...], ...]
+    text_types: tuple[int, ...]
+
+    @property
+    def specials(self) -> int:
+        """How many special tokens it adds."""
+        return sum(map(len, self.gaps))
+
+    @property
+    def has_types(self) -> bool:
+        """Whether any token has a type other than 0."""
+        return any(self.text_types) or any(map(any, self.gap_types))
+
+
+class TextTokenizer:
+    """A model's tokenizer: texts in, ids without special tokens out.
+
+    Args:
+        folder: the model's folder.
+
+    Attributes:
+        hash: of what decides the tokens of a text.
+        highest: the highest id that it can give.
+        single: the template of one text.
+
+    Raises:
+        ModelDamaged: the tokenizer cannot be read.
+        ModelUnsupported: it truncates on the left, or its template is none that arrays can fill.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._file = _tokenizer_file(folder)
+        config = _read(folder / "tokenizer_config.json")
+        if config.get("truncation_side", "right") != "right":
+            raise ModelUnsupported("truncates on the left", where=folder / "tokenizer_config.json")
+        try:
+            self._tokenizer = Tokenizer.from_file(str(self._file))
+        except Exception as error:  # the library raises bare exceptions
+            raise ModelDamaged(f"cannot be read: {error}", where=self._file, hint="fetch the model again") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._with_types = _reads_types(config)
+        vocabulary = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.highest = max([vocabulary - 1, *self._tokenizer.get_added_tokens_decoder()])
+        self.single = self._probe(pair=False)
+
+    @property
+    def hash(self) -> str:
+        """Hash of what decides the tokens of a text; 32 hexadecimal digits."""
+        return content_hash([self._file], f"longest={LONGEST_KEPT}")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The narrowest of uint16 and uint32 that holds every id."""
+        return np.dtype(np.uint16 if self.highest <= np.iinfo(np.uint16).max else np.uint32)
+
+    def pair_template(self) -> Template:
+        """The template of a question and a passage.
+
+        Raises:
+            ModelUnsupported: the tokenizer does not place the first text before the second, once each.
+        """
+        return self._probe(pair=True)
+
+    def tokenize(self, texts: Sequence[str]) -> Ragged:
+        """Token ids of texts, without special tokens, at most `LONGEST_KEPT` of each.
+
+        Returns:
+            Ragged of uint16, or of uint32 where the vocabulary needs it; one row a text.
+        """
+        counts: list[int] = []
+        parts = [np.empty(0, self.dtype)]
+        for encoded in self._encode(texts):
+            counts += map(len, encoded)
+            parts.append(np.fromiter(chain.from_iterable(encoded), self.dtype, sum(map(len, encoded))))
+        offsets = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=offsets[1:])
+        return Ragged(np.concatenate(parts), offsets)
+
+    def _encode(self, texts: Sequence[str]) -> Iterator[list[list[int]]]:
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            block = list(texts[start : start + _TEXTS_AT_ONCE])
+            encodings = self._tokenizer.encode_batch_fast(block, add_special_tokens=False)
+            yield [encoding.ids[:LONGEST_KEPT] for encoding in encodings]
+
+    def _probe(self, *, pair: bool) -> Template:
+        """Read the template off what the post-processor makes of texts whose ids are known."""
+        first, second = self._probe_texts()
+        inputs = (first, second) if pair else (first,)
+        texts = [self._tokenizer.encode(text, add_special_tokens=False).ids for text in inputs]
+        whole = self._tokenizer.encode(first, second if pair else None)
+        types = whole.type_ids if self._with_types else [0] * len(whole.ids)
+        gaps, gap_types, text_types = [], [], []
+        at = 0
+        for text in texts:
+            start = _find(text, whole.ids, whole.special_tokens_mask, at)
+            if start is None:
+                raise ModelUnsupported("its template is not one text after the other", where=self._file)
+            gaps.append(tuple(whole.ids[at:start]))
+            gap_types.append(tuple(types[at:start]))
+            text_types.append(types[start])
+            at = start + len(text)
+        gaps.append(tuple(whole.ids[at:]))
+        gap_types.append(tuple(types[at:]))
+        if not all(whole.special_tokens_mask[at:]):
+            raise ModelUnsupported("its template repeats a text", where=self._file)
+        return Template(tuple(gaps), tuple(gap_types), tuple(text_types))
+
+    def _probe_texts(self) -> tuple[str, str]:
+        """Two short texts that give different ids, and at least one each."""
+        seen: dict[tuple[int, ...], str] = {}
+        for text in _PROBES:
+            ids = tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+            if ids:
+                seen.setdefault(ids, text)
+            if len(seen) == 2:
+                first, second = seen.values()
+                return first, second
+        raise ModelDamaged("gives no tokens for plain text", where=self._file, hint="fetch the model again")
+
+
+def length_limit(folder: Path, positions: int, asked: int | None = None) -> int:
+    """Tokens of a sequence, special ones included, as sentence-transformers limits them.
+
+    The first that is set of `sentence_bert_config.json`'s `max_seq_length` and `tokenizer_config.json`'s
+    `model_max_length`, and never more than the model has positions for.
+
+    Args:
+        folder: the model's folder.
+        positions: tokens that the model has positions for.
+        asked: a lower limit that the user wants.
+    """
+    limits = [positions]
+    sentence = _read(folder / "sentence_bert_config.json").get("max_seq_length")
+    tokenizer = _read(folder / "tokenizer_config.json").get("model_max_length")
+    limits += [int(limit) for limit in (sentence or tokenizer, asked) if limit]
+    return min(limits)
+
+
+def _find(text: list[int], whole: list[int], specials: list[int], at: int) -> int | None:
+    """Where a text's ids begin, after special tokens only."""
+    while at < len(whole) and specials[at]:
+        at += 1
+    return at if whole[at : at + len(text)] == text and not any(specials[at : at + len(text)]) else None
+
+
+def _reads_types(config: dict[str, Any]) -> bool:
+    """Whether the model is handed token types, as the tokenizer's class decides in transformers."""
+    names = config.get("model_input_names")
+    if isinstance(names, list):
+        return "token_type_ids" in names
+    return not str(config.get("tokenizer_class", "")).startswith(_WITHOUT_TYPES)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object of the model's folder; empty when there is no such file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelDamaged(f"cannot be read: {error}", where=path, hint="fetch the model again") from error
+    if not isinstance(content, dict):
+        raise ModelDamaged("holds no JSON object", where=path, hint="fetch the model again")
+    return content
+
+
+def _tokenizer_file(folder: Path) -> Path:
+    """`tokenizer.json`, made once by transformers from a SentencePiece model or a vocabulary where it is missing."""
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        return file
+    sources = [folder / name for name in _CONVERTED if (folder / name).is_file()]
+    if not sources:
+        raise ModelDamaged("holds no tokenizer (tokenizer.json)", where=folder, hint="fetch the model again")
+    config = folder / "tokenizer_config.json"
+    key = content_hash([*sources, config] if config.is_file() else sources)
+    converted = cache_dir() / "tokenizers" / key / "tokenizer.json"
+    if not converted.is_file():
+        from transformers import AutoTokenizer
+
+        try:
+            fast = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            serialized: str = fast.backend_tokenizer.to_str()
+        except Exception as error:  # whatever the converter meets, the reader needs the file's name
+            raise ModelUnsupported(f"cannot be converted: {error}", where=sources[0]) from error
+        write_atomically(converted, serialized.encode())
+    return converted
