@@ -1,0 +1,154 @@
+"""Attention over packed sequences: each token sees its own sequence, and nothing is padded that need not be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+__all__ = ["Attention", "BucketedAttention", "Layout", "VarlenAttention", "choose_attention"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the sequences of one packed batch lie.
+
+    Attributes:
+        bounds: n + 1 offsets on the host.
+        starts: the same, int32[n + 1] on the device.
+        longest: tokens of the longest sequence.
+    """
+
+    bounds: Sequence[int]
+    starts: torch.Tensor
+    longest: int
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @cached_property
+    def lengths(self) -> torch.Tensor:
+        """int32[n] on the device."""
+        return self.starts.diff()
+
+    @cached_property
+    def ordinals(self) -> torch.Tensor:
+        """int32[n + 1] on the device: the bounds of n sequences of one token."""
+        return torch.arange(len(self) + 1, dtype=torch.int32, device=self.starts.device)
+
+
+class Attention(Protocol):
+    """softmax(q k' / sqrt(d)) v within each sequence."""
+
+    @property
+    def name(self) -> str:
+        """For people: what runs."""
+        ...
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, *, first: bool = False
+    ) -> torch.Tensor:
+        """Attend.
+
+        Args:
+            query: [total, heads, width], or [n, heads, width] when only each sequence's first token asks.
+            key: [total, heads, width].
+            value: [total, heads, width].
+            layout: of the batch.
+            first: whether the queries are first tokens alone.
+
+        Returns:
+            What each query saw, [rows of query, heads * width].
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VarlenAttention:
+    """One kernel over all sequences (Dao 2023, FlashAttention-2), on CUDA in half precision."""
+
+    name: str
+    kernel: object
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, *, first: bool = False
+    ) -> torch.Tensor:
+        """See `Attention`."""
+        starts, longest = (layout.ordinals, 1) if first else (layout.starts, layout.longest)
+        seen = self.kernel(query, key, value, starts, layout.starts, longest, layout.longest)  # type: ignore[operator]
+        return torch.flatten(seen, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketedAttention:
+    """torch's dense attention over runs of neighbours of like length, which the planner's sorting makes long.
+
+    A run of equal lengths is read in place. Unequal ones are padded to the longest of the run and masked, as long as
+    the padding stays within `padding` of the run's true tokens.
+    """
+
+    padding: float
+    name: str = "dense attention over length buckets"
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, *, first: bool = False
+    ) -> torch.Tensor:
+        """See `Attention`."""
+        seen = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        for begin, end in runs(layout.bounds, self.padding):
+            low, high, count = layout.bounds[begin], layout.bounds[end], end - begin
+            length = max(layout.bounds[i + 1] - layout.bounds[i] for i in range(begin, end))
+            rows = slice(begin, end) if first else slice(low, high)
+            if count * length == high - low:
+                mask, inside = None, None
+                q = query[rows].view(count, -1, *query.shape[1:])
+                k, v = (x[low:high].view(count, length, *x.shape[1:]) for x in (key, value))
+            else:
+                lengths = layout.lengths[begin:end, None]
+                column = torch.arange(length, device=query.device)
+                inside = column < lengths
+                index = (layout.starts[begin:end, None] + column).clamp(max=high - 1)
+                mask = inside[:, None, None]
+                k, v = key[index], value[index]
+                q = query[rows, None] if first else query[index]
+            out = scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+            out = out.transpose(1, 2)
+            seen[rows] = out[inside] if inside is not None and not first else out.flatten(0, 1)
+        return seen.flatten(1)
+
+
+def runs(bounds: Sequence[int], padding: float) -> list[tuple[int, int]]:
+    """Split sequences into runs of neighbours, each padded by at most the share `padding` of its true tokens."""
+    found, begin, longest = [], 0, 0
+    for i in range(len(bounds) - 1):
+        grown = max(longest, bounds[i + 1] - bounds[i])
+        true = bounds[i + 1] - bounds[begin]
+        if grown * (i + 1 - begin) > true * (1 + padding):
+            found.append((begin, i))
+            begin, grown = i, bounds[i + 1] - bounds[i]
+        longest = grown
+    found.append((begin, len(bounds) - 1))
+    return found
+
+
+def choose_attention(device: torch.device, dtype: torch.dtype) -> Attention:
+    """The fastest attention that this device and this torch can run."""
+    if device.type != "cuda" or dtype == torch.float32:
+        return BucketedAttention(padding=0.1 if device.type == "cpu" else 0.25)
+    major, _ = torch.cuda.get_device_capability(device)
+    if major >= 8:
+        try:
+            from flash_attn import flash_attn_varlen_func
+        except ImportError:
+            pass
+        else:
+            return VarlenAttention("flash-attn", flash_attn_varlen_func)
+        try:
+            from torch.nn.attention.varlen import varlen_attn
+        except ImportError:
+            pass
+        else:
+            return VarlenAttention("torch varlen_attn", varlen_attn)
+    return BucketedAttention(padding=0.25)

@@ -1,0 +1,191 @@
+"""A model's tensors: memory-mapped from safetensors, under one set of names for every family.
+
+Nothing is copied or converted here. The embedding table of a multilingual model is 96 million numbers of which a
+search reads a few thousand rows; its pages stay on disk until a row is looked up.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
+from engine.models.architecture import Architecture, Family, read_json
+
+__all__ = ["Shape", "check_vocabulary", "expected_tensors", "open_weights"]
+
+Shape = tuple[int, ...]
+
+_BASE: Mapping[Family, str] = {
+    "bert": "bert.",
+    "roberta": "roberta.",
+    "electra": "electra.",
+    "distilbert": "distilbert.",
+}
+_BERT_LAYER = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+_DISTILBERT_LAYER = {
+    "query": "attention.q_lin",
+    "key": "attention.k_lin",
+    "value": "attention.v_lin",
+    "output": "attention.out_lin",
+    "attention_norm": "sa_layer_norm",
+    "up": "ffn.lin1",
+    "down": "ffn.lin2",
+    "output_norm": "output_layer_norm",
+}
+_FLOATS = frozenset({torch.float32, torch.float16, torch.bfloat16})
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "tf_model.h5", "flax_model.msgpack")
+# Tensors of a pre-training task, a pooler that the task does not read, and a buffer that old checkpoints carry.
+_UNREAD_ENDS = ("position_ids", "token_type_ids")
+_UNREAD_STARTS = ("lm_head.", "cls.", "generator_", "discriminator_", "vocab_", "qa_outputs.", "pooler.")
+
+
+def expected_tensors(architecture: Architecture, base: str) -> dict[str, tuple[str, Shape]]:
+    """Every tensor that the encoder reads: our name -> (stored name, shape).
+
+    Args:
+        architecture: of the model.
+        base: what the stored names of the encoder's own tensors begin with, such as `roberta.`.
+    """
+    wide, hidden, inner = architecture.embedding, architecture.hidden, architecture.intermediate
+    found: dict[str, tuple[str, Shape]] = {}
+
+    def affine(name: str, stored: str, out: int, width: int | None) -> None:
+        found[f"{name}.weight"] = f"{stored}.weight", (out,) if width is None else (out, width)
+        found[f"{name}.bias"] = f"{stored}.bias", (out,)
+
+    tables = f"{base}embeddings"
+    found["words"] = f"{tables}.word_embeddings.weight", (architecture.vocabulary, wide)
+    found["positions"] = f"{tables}.position_embeddings.weight", (architecture.positions, wide)
+    if architecture.types:
+        found["types"] = f"{tables}.token_type_embeddings.weight", (architecture.types, wide)
+    affine("norm", f"{tables}.LayerNorm", wide, None)
+    if wide != hidden:
+        affine("projection", f"{base}embeddings_project", hidden, wide)
+    distil = architecture.family == "distilbert"
+    names = _DISTILBERT_LAYER if distil else _BERT_LAYER
+    stack = f"{base}transformer.layer" if distil else f"{base}encoder.layer"
+    widths = {"up": (inner, hidden), "down": (hidden, inner)}
+    for layer in range(architecture.layers):
+        for name, stored in names.items():
+            out, width = widths.get(name, (hidden, None if name.endswith("norm") else hidden))
+            affine(f"layers.{layer}.{name}", f"{stack}.{layer}.{stored}", out, width)
+    if head := architecture.head:
+        affine("head.dense", head.dense.format(base=base), hidden, hidden)
+        affine("head.output", head.output.format(base=base), architecture.labels, hidden)
+    return found
+
+
+def open_weights(folder: Path, architecture: Architecture) -> dict[str, torch.Tensor]:
+    """The model's tensors as they are stored, mapped from `model.safetensors` or its shards.
+
+    Returns:
+        Our names (see `expected_tensors`) -> CPU tensors of fp32, fp16 or bf16.
+
+    Raises:
+        ModelNotFound: the folder holds no weights.
+        ModelUnsupported: it holds only a pickled checkpoint, or numbers that are no floats.
+        ModelDamaged: a file is cut short; a tensor is missing, unknown or of a foreign shape.
+    """
+    files = _files(folder)
+    with ExitStack() as opened:
+        stored: dict[str, tuple[Path, safe_open]] = {}
+        for path in files:
+            try:
+                file = opened.enter_context(safe_open(path, framework="pt"))
+            except (OSError, SafetensorError) as error:
+                raise ModelDamaged(f"cannot be read: {error}", where=path, hint="fetch the model again") from error
+            stored |= dict.fromkeys(file.keys(), (path, file))
+        base = _base(architecture.family, stored)
+        expected = expected_tensors(architecture, base)
+        _check_names(folder, base, architecture, set(stored), {name for name, _ in expected.values()})
+        tensors = {}
+        for name, (key, shape) in expected.items():
+            path, file = stored[key]
+            tensor = file.get_tensor(key)  # type: ignore[no-untyped-call]
+            if tuple(tensor.shape) != shape:
+                what = f"{key} is {list(tensor.shape)} where config.json says {list(shape)}"
+                raise ModelDamaged(what, where=path, hint="fetch the model again")
+            if tensor.dtype not in _FLOATS:
+                raise ModelUnsupported(f"{key} is stored as {str(tensor.dtype).removeprefix('torch.')}", where=path)
+            tensors[name] = tensor
+    return tensors
+
+
+def check_vocabulary(largest: int, architecture: Architecture, folder: Path) -> None:
+    """Hold a tokenizer against the embedding table; fewer pieces than rows is legal.
+
+    Args:
+        largest: the largest id that the tokenizer can give.
+        architecture: of the model.
+        folder: of the model, named in the error.
+
+    Raises:
+        ModelDamaged: that id has no row.
+    """
+    if largest >= architecture.vocabulary:
+        raise ModelDamaged(
+            f"the tokenizer gives ids up to {largest}, the embedding table has {architecture.vocabulary} rows",
+            where=folder / "tokenizer.json",
+            hint="the tokenizer is another model's; fetch the model again",
+        )
+
+
+def _files(folder: Path) -> list[Path]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if listing := read_json(index):
+        # A shard is a file of this folder: whatever path the index writes before its name is not followed.
+        names = sorted({Path(str(name)).name for name in dict(listing.get("weight_map") or {}).values()})
+        if not names:
+            raise ModelDamaged("lists no shard", where=index, hint="fetch the model again")
+        for name in names:
+            if not (folder / name).is_file():
+                raise ModelDamaged("is missing", where=folder / name, hint="fetch the model again")
+        return [folder / name for name in names]
+    for name in _PICKLED:
+        if (folder / name).exists():
+            raise ModelUnsupported(
+                "only safetensors are read, nothing is ever unpickled",
+                where=folder / name,
+                hint="convert it once on a machine that trusts it: model.save_pretrained(folder)",
+            )
+    raise ModelNotFound("holds no model.safetensors", where=folder, hint="fetch the model again")
+
+
+def _base(family: Family, stored: Mapping[str, object]) -> str:
+    """Bare encoders (`AutoModel.save_pretrained`) are stored without the prefix that a model with a head has."""
+    return _BASE[family] if f"{_BASE[family]}embeddings.word_embeddings.weight" in stored else ""
+
+
+def _check_names(folder: Path, base: str, architecture: Architecture, stored: set[str], expected: set[str]) -> None:
+    where = folder / "model.safetensors"
+    if missing := sorted(expected - stored):
+        raise ModelDamaged(f"lacks {_some(missing)}", where=where, hint="fetch the model again")
+
+    def unread(name: str) -> bool:
+        name = name.removeprefix(base)
+        headless = architecture.head is None and name.startswith(("classifier.", "pre_classifier."))
+        return name.endswith(_UNREAD_ENDS) or name.startswith(_UNREAD_STARTS) or headless
+
+    if extra := sorted(name for name in stored - expected if not unread(name)):
+        raise ModelDamaged(
+            f"holds {_some(extra)}, which config.json does not account for", where=where, hint="fetch the model again"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - 1
+    return names[0] if not more else f"{names[0]} and {more} more"
