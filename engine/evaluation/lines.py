@@ -1,0 +1,105 @@
+"""Opening the field's text files, plain or gzipped, and what an id in them may look like."""
+
+import gzip
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from engine.errors import EvaluationError, StorageError
+
+__all__ = ["file_error", "numbered_lines", "odd_character", "open_bytes", "replacing"]
+
+_BOM = b"\xef\xbb\xbf"
+# str.isspace() and category Cc spelt out, and lone surrogates, which cannot be written.
+_ODD = re.compile("[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]")
+
+
+def odd_character(name: str) -> str | None:
+    """Why `name` cannot stand among columns: it is empty, or holds whitespace, a control character or half a pair."""
+    if not name:
+        return "an empty id"
+    found = _ODD.search(name)
+    return None if found is None else f"the id {name!r} holds {_kind(found[0])} (U+{ord(found[0]):04X})"
+
+
+def _kind(character: str) -> str:
+    if character.isspace():
+        return "whitespace"
+    return "a lone surrogate" if "\ud800" <= character <= "\udfff" else "a control character"
+
+
+def file_error(error: OSError, path: Path) -> EvaluationError:
+    """A file that cannot be read, as one line."""
+    return EvaluationError(f"cannot be read: {error.strerror or error}", where=path)
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Opens a plain or gzipped file, past a byte order mark.
+
+    Raises:
+        EvaluationError: there is no such file, or it cannot be read.
+    """
+    try:
+        stream = cast("IO[bytes]", gzip.GzipFile(path)) if path.suffix == ".gz" else path.open("rb", buffering=1 << 20)
+        if stream.read(len(_BOM)) != _BOM:
+            stream.seek(0)
+    except OSError as error:
+        raise file_error(error, path) from error
+    return stream
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, without their line end, counted from 1.
+
+    Raises:
+        EvaluationError: the file cannot be read, or its compressed stream is broken.
+    """
+    with open_bytes(path) as stream:
+        try:
+            for number, line in enumerate(stream, 1):
+                if not line.isspace():
+                    yield number, line.rstrip(b"\r\n")
+        except (OSError, EOFError) as error:
+            raise EvaluationError(f"the file is broken: {error}", where=path) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A UTF-8 text file (gzipped for `.gz`) that takes the place of `path` only once it is whole and on the disk.
+
+    Raises:
+        StorageError: the system refused to write.
+    """
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as raw:
+            inner = cast("IO[bytes]", gzip.GzipFile("", "wb", fileobj=raw, mtime=0)) if path.suffix == ".gz" else raw
+            text = io.TextIOWrapper(inner, encoding="utf-8", newline="\n")
+            yield text
+            text.flush()
+            text.detach()
+            if inner is not raw:
+                inner.close()
+            raw.flush()
+            os.fsync(raw.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+        temporary = None
+    except OSError as error:
+        raise StorageError(f"cannot be written: {error.strerror or error}", where=path) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # The only portable way to read the mask is to set it; mkstemp makes files that nobody else can read.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,135 @@
+"""Measures equal those of trec_eval (through pytrec_eval) and ranx on the same random runs and qrels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.evaluation import evaluate, read_qrels, read_run, write_qrels, write_run
+
+pytrec_eval = pytest.importorskip("pytrec_eval")
+pytest.importorskip("ir_measures")
+
+Scores = dict[str, dict[str, float]]
+Grades = dict[str, dict[str, int]]
+
+TREC_EVAL = {
+    "Rprec": "Rprec",
+    "RR": "recip_rank",
+    "AP": "map",
+    "nDCG@10": "ndcg_cut_10",
+    "nDCG": "ndcg",
+    "R@10": "recall_10",
+    "R@100": "recall_100",
+    "P@10": "P_10",
+    "P(rel=2)@5": "P_5",
+}
+
+
+def random_case(seed: int) -> tuple[Scores, Grades]:
+    """40 questions: many ties, grades -1 to 3, questions on one side alone, some without a relevant document."""
+    draw = np.random.default_rng(seed)
+    names = [f"{prefix}{number}" for number in range(150) for prefix in ("d", "D-", "é")]
+    run: Scores = {}
+    qrels: Grades = {}
+    for number in range(40):
+        question = f"q{number}"
+        if number % 7:
+            found = draw.choice(names, size=int(draw.integers(1, 130)), replace=False)
+            run[question] = {str(name): float(draw.integers(0, 12)) / 4 for name in found}
+        if number % 5:
+            judged = draw.choice(names, size=int(draw.integers(1, 60)), replace=False)
+            grades = draw.choice([-1, 0, 0, 1, 1, 2, 3], size=len(judged)) if number % 9 else np.zeros(len(judged), int)
+            qrels[question] = {str(name): int(grade) for name, grade in zip(judged, grades, strict=True)}
+    return run, qrels
+
+
+def reference(run: Scores, qrels: Grades, measure: str, level: int = 1) -> dict[str, float]:
+    """trec_eval's value for each question of the qrels; zero where the run has none (`-c`)."""
+    found = pytrec_eval.RelevanceEvaluator(qrels, {measure}, relevance_level=level).evaluate(run)
+    return {question: found.get(question, {}).get(measure, 0.0) for question in qrels}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_measure_of_every_question_equals_trec_eval(seed: int) -> None:
+    run, qrels = random_case(seed)
+    ours = evaluate(run, qrels, list(TREC_EVAL))
+    for name, theirs in TREC_EVAL.items():
+        expected = reference(run, qrels, theirs, 2 if "rel=2" in name else 1)
+        assert ours.questions == tuple(expected)
+        np.testing.assert_allclose(ours.scores[name], list(expected.values()), rtol=0, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_reciprocal_rank_at_10_breaks_ties_as_trec_eval_does(seed: int) -> None:
+    run, qrels = random_case(seed)
+    expected = [value if value >= 0.1 - 1e-9 else 0.0 for value in reference(run, qrels, "recip_rank").values()]
+    np.testing.assert_allclose(evaluate(run, qrels, "MRR@10").scores["MRR@10"], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_measures_are_the_same_through_files(seed: int, tmp_path: Path) -> None:
+    run, qrels = random_case(seed)
+    write_run(run, tmp_path / "run.trec.gz")
+    write_qrels(qrels, tmp_path / "qrels.txt")
+    write_qrels(qrels, tmp_path / "qrels.tsv", layout="beir")
+    direct = evaluate(run, qrels)
+    for name in ("qrels.txt", "qrels.tsv"):
+        filed = evaluate(read_run(tmp_path / "run.trec.gz"), read_qrels(tmp_path / name))
+        for measure, values in direct.scores.items():
+            np.testing.assert_array_equal(filed.scores[measure], values)
+
+
+def test_scores_that_differ_only_as_doubles_tie_as_in_trec_eval() -> None:
+    run = {"q": {"a": 1.0 + 1e-12, "b": 1.0}}
+    qrels = {"q": {"a": 1}}
+    assert evaluate(run, qrels, "RR").means["RR"] == reference(run, qrels, "recip_rank")["q"] == 0.5
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(2))
+def test_measures_equal_ranx(seed: int) -> None:
+    ranx = pytest.importorskip("ranx")
+    run, qrels = random_case(seed)
+    # ranx knows no ties by id, no grade below zero and no question on one side alone: give it trec_eval's order, break
+    # what it cannot express, and keep the rest of the case.
+    both = [question for question in qrels if question in run and max(qrels[question].values()) > 0]
+    grades = {q: {d: g for d, g in qrels[q].items() if g > 0} for q in both}
+    ordered = {
+        q: {
+            d: -float(place) for place, (d, _) in enumerate(sorted(run[q].items(), key=lambda x: x[::-1], reverse=True))
+        }
+        for q in both
+    }
+    pairs = {"nDCG@10": "ndcg@10", "AP": "map", "MRR@10": "mrr@10", "R@10": "recall@10", "P@10": "precision@10"}
+    ours = evaluate({q: run[q] for q in both}, {q: qrels[q] for q in both}, [*pairs, "RPrec"])
+    theirs = ranx.evaluate(ranx.Qrels(grades), ranx.Run(ordered), [*pairs.values(), "r-precision"])
+    for name, other in {**pairs, "RPrec": "r-precision"}.items():
+        assert ours.means[name] == pytest.approx(theirs[other], abs=1e-9), name
+
+
+def significance_cases() -> list[Callable[[np.random.Generator], np.ndarray]]:
+    return [
+        lambda draw: draw.normal(0.02, 0.2, 60),
+        lambda draw: draw.choice([0.0, 0.0, 0.5, -0.5, 1.0], 45),
+        lambda draw: draw.normal(0.0, 0.0, 20),
+    ]
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_tests_of_significance_agree_with_scipy(case: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    from engine.evaluation.significance import _paired_t, randomisation_test
+
+    delta = significance_cases()[case](np.random.default_rng(case))
+    p = randomisation_test(delta[:, None], permutations=20_000, seed=3)[0]
+    if not delta.any():
+        assert p == 1.0
+        assert _paired_t(delta[:, None])[0] == 1.0
+        return
+    exact = stats.permutation_test(
+        (delta,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(1)
+    )
+    assert p == pytest.approx(exact.pvalue, abs=0.015)
+    assert _paired_t(delta[:, None])[0] == pytest.approx(stats.ttest_1samp(delta, 0).pvalue, rel=1e-9)
