@@ -11,7 +11,7 @@ from engine.models.batch import PackedBatch
 from engine.models.tokenization import LONGEST_KEPT, Template
 from engine.records import LongPassages, Ragged
 
-__all__ = ["Sequences", "longest_first", "pair_sequences", "single_sequences"]
+__all__ = ["Sequences", "longest_first", "pair_sequences", "room_for_text", "single_sequences"]
 
 Lengths = NDArray[np.int64]
 
@@ -119,7 +119,7 @@ def single_sequences(template: Template, texts: Ragged, limit: int) -> Sequences
     Raises:
         InvalidOption: the limit leaves no room for text.
     """
-    room = _room(template, limit, least=1)
+    room = room_for_text(template, limit, texts=1)
     counts = np.minimum(np.diff(texts.offsets), room)
     return Sequences(template, (texts.values,), texts.offsets[:-1, None].astype(np.int64), counts[:, None])
 
@@ -150,7 +150,7 @@ def pair_sequences(
     Raises:
         InvalidOption: the limit leaves no room for two texts.
     """
-    room = _room(template, limit, least=2)
+    room = room_for_text(template, limit, texts=2)
     question_at = questions.offsets[pairs[:, 0]].astype(np.int64)
     passage_at = passages.offsets[pairs[:, 1]].astype(np.int64)
     passage_counts = passages.offsets[pairs[:, 1] + 1] - passage_at
@@ -174,11 +174,17 @@ def pair_sequences(
     return Sequences(template, (questions.values, passages.values), starts, counts), owners, cut
 
 
-def _room(template: Template, limit: int, *, least: int) -> int:
+def room_for_text(template: Template, limit: int, *, texts: int) -> int:
+    """Tokens that special ones leave of a sequence.
+
+    Raises:
+        InvalidOption: fewer than one for each text.
+    """
     room = limit - template.specials
-    if room < least:
+    if room < texts:
         raise InvalidOption(
             f"a maximum length of {limit} tokens leaves no room beside {template.specials} special ones",
-            hint=f"give {template.specials + least} or more",
+            where="--max-length",
+            hint=f"give {template.specials + texts} or more",
         )
     return room

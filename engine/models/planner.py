@@ -132,36 +132,42 @@ def _run_planned(
 ) -> Iterator[tuple[Rows, NDArray[np.float32]]]:
     """Results batch by batch; once memory runs out, `failed` takes what is left, the batch that failed first."""
     under_way: deque[tuple[Rows, Any]] = deque()
-
-    def collect() -> Iterator[tuple[Rows, NDArray[np.float32]]]:
-        rows, handle = under_way.popleft()
-        try:
-            values = runtime.collect(handle)
-        except Exception as error:
-            _note(runtime, error, rows, failed)
-        else:
-            yield rows, values
-
+    started = 0
     for rows, batch in ahead(batches, pack):
-        if failed:
-            failed.append(rows)
-            continue
+        started += 1
         try:
-            handle = runtime.submit(batch)
+            under_way.append((rows, runtime.submit(batch)))
         except Exception as error:
+            if not runtime.out_of_memory(error):
+                raise
             _note(runtime, error, rows, failed)
-            continue
-        under_way.append((rows, handle))
         if len(under_way) >= _IN_FLIGHT:
-            yield from collect()
+            yield from _collect(runtime, under_way, failed)
+        if failed:
+            break
     while under_way:
-        yield from collect()
+        yield from _collect(runtime, under_way, failed)
+    if failed:
+        failed += batches[started:]
+
+
+def _collect(
+    runtime: BatchRuntime, under_way: deque[tuple[Rows, Any]], failed: list[Rows]
+) -> Iterator[tuple[Rows, NDArray[np.float32]]]:
+    """The result of the oldest batch under way, nothing when it did not fit."""
+    rows, handle = under_way.popleft()
+    try:
+        values = runtime.collect(handle)
+    except Exception as error:
+        if not runtime.out_of_memory(error):
+            raise
+        _note(runtime, error, rows, failed)
+    else:
+        yield rows, values
 
 
 def _note(runtime: BatchRuntime, error: Exception, rows: Rows, failed: list[Rows]) -> None:
-    """Put a batch that did not fit among the failed; raise what is no lack of memory, or cannot be helped."""
-    if not runtime.out_of_memory(error):
-        raise error
+    """Put a batch that did not fit among the failed, unless nothing smaller can be tried."""
     if len(rows) == 1:
         raise DeviceError(
             "too little memory for a single sequence", where=runtime.device, hint="lower --max-length, or --device cpu"

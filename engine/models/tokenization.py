@@ -4,7 +4,6 @@ What `tokenizer.json` says of truncation and padding is ignored, as transformers
 tokenizer's and the model's configuration.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import ModelDamaged, ModelUnsupported
+from engine.models.architecture import read_json
 from engine.models.fingerprint import content_hash, write_atomically
 from engine.records import Ragged
 from engine.settings import cache_dir
@@ -74,7 +74,7 @@ class TextTokenizer:
         from tokenizers import Tokenizer
 
         self._file = _tokenizer_file(folder)
-        config = _read(folder / "tokenizer_config.json")
+        config = read_json(folder / "tokenizer_config.json") or {}
         if config.get("truncation_side", "right") != "right":
             raise ModelUnsupported("truncates on the left", where=folder / "tokenizer_config.json")
         try:
@@ -106,6 +106,19 @@ class TextTokenizer:
         """
         return self._probe(pair=True)
 
+    def check_fits(self, rows: int) -> None:
+        """See that an embedding table of so many rows has one for every id; it may have more.
+
+        Raises:
+            ModelDamaged: an id reaches past the table.
+        """
+        if self.highest >= rows:
+            raise ModelDamaged(
+                f"gives ids up to {self.highest}, the model's embedding table has {rows} rows",
+                where=self._file,
+                hint="the tokenizer is not this model's",
+            )
+
     def tokenize(self, texts: Sequence[str]) -> Ragged:
         """Token ids of texts, without special tokens, at most `LONGEST_KEPT` of each.
 
@@ -124,7 +137,11 @@ class TextTokenizer:
     def _encode(self, texts: Sequence[str]) -> Iterator[list[list[int]]]:
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             block = list(texts[start : start + _TEXTS_AT_ONCE])
-            encodings = self._tokenizer.encode_batch_fast(block, add_special_tokens=False)
+            try:
+                encodings = self._tokenizer.encode_batch_fast(block, add_special_tokens=False)
+            except (TypeError, UnicodeEncodeError):  # half of a surrogate pair, as a terminal may hand over
+                whole = [text.encode("utf-8", "replace").decode() for text in block]
+                encodings = self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
             yield [encoding.ids[:LONGEST_KEPT] for encoding in encodings]
 
     def _probe(self, *, pair: bool) -> Template:
@@ -175,8 +192,8 @@ def length_limit(folder: Path, positions: int, asked: int | None = None) -> int:
         asked: a lower limit that the user wants.
     """
     limits = [positions]
-    sentence = _read(folder / "sentence_bert_config.json").get("max_seq_length")
-    tokenizer = _read(folder / "tokenizer_config.json").get("model_max_length")
+    sentence = (read_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    tokenizer = (read_json(folder / "tokenizer_config.json") or {}).get("model_max_length")
     limits += [int(limit) for limit in (sentence or tokenizer, asked) if limit]
     return min(limits)
 
@@ -194,19 +211,6 @@ def _reads_types(config: dict[str, Any]) -> bool:
     if isinstance(names, list):
         return "token_type_ids" in names
     return not str(config.get("tokenizer_class", "")).startswith(_WITHOUT_TYPES)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object of the model's folder; empty when there is no such file."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ModelDamaged(f"cannot be read: {error}", where=path, hint="fetch the model again") from error
-    if not isinstance(content, dict):
-        raise ModelDamaged("holds no JSON object", where=path, hint="fetch the model again")
-    return content
 
 
 def _tokenizer_file(folder: Path) -> Path:

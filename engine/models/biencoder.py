@@ -1,0 +1,159 @@
+"""The dense first stage: a bi-encoder turns questions and passages into unit vectors, compared by inner product."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import InvalidOption, ModelUnsupported
+from engine.models import pairs as assembly
+from engine.models import planner, registry
+from engine.models.architecture import read_json
+from engine.models.tokenization import TextTokenizer, length_limit
+
+__all__ = ["BiEncoder", "Prompts", "TextEncoder"]
+
+Progress = Callable[[int], None]
+
+_TEXTS_AT_ONCE = 4096
+
+
+class Prompts(NamedTuple):
+    """Text in front of every question and every passage, as the model was trained with."""
+
+    query: str = ""
+    passage: str = ""
+
+
+class TextEncoder(Protocol):
+    """How a bi-encoder is run: on packed tokens, or through sentence-transformers."""
+
+    dimension: int
+    device: str
+    precision: str
+
+    def encode(self, texts: Sequence[str], prompt: str, progress: Progress | None) -> NDArray[np.float32]:
+        """Unit vectors of `prompt + text`, float32[n, dimension]."""
+
+
+class BiEncoder:
+    """A bi-encoder, in the folder format of sentence-transformers.
+
+    Vectors equal those of `SentenceTransformer(...).encode(..., normalize_embeddings=True)` up to rounding.
+
+    Args:
+        name_or_path: a folder, or a name on the Hugging Face hub.
+        device: auto, cpu, cuda, cuda:1, ...
+        precision: auto, fp32, bf16, fp16 or int8.
+        max_length: tokens of a text, when fewer than the model allows.
+        batch_tokens: tokens of a batch, when other than the device's own choice.
+
+    Attributes:
+        name: as given.
+        folder: where the model lies.
+        prompts: the folder's own, else those of the registry, else none.
+        dimension: of a vector.
+        notices: lines that a person should read once.
+
+    Raises:
+        ModelNotFound, ModelDamaged, ModelUnsupported: the model cannot be had or run.
+        DeviceError, InvalidOption: the device, precision or length cannot be had.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | Path,
+        device: str = "auto",
+        precision: str = "auto",
+        *,
+        max_length: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> None:
+        if batch_tokens is not None and batch_tokens < 1:
+            raise InvalidOption(f"{batch_tokens} tokens hold no text", where="--batch-tokens")
+        self.name = str(name_or_path)
+        self.folder = registry.fetch(name_or_path)
+        self.prompts = _prompts(self.folder, self.name)
+        self.notices: tuple[str, ...] = ()
+        self._encoder = self._load(device, precision, max_length, batch_tokens)
+        self.dimension = self._encoder.dimension
+        self.device = self._encoder.device
+        self.precision = self._encoder.precision
+
+    def _load(self, device: str, precision: str, max_length: int | None, batch_tokens: int | None) -> TextEncoder:
+        try:
+            return PackedEncoder(self.folder, device, precision, max_length, batch_tokens)
+        except ModelUnsupported as error:
+            from engine.models.fallback import SentenceTransformersEncoder
+
+            encoder = SentenceTransformersEncoder(self.folder, device, precision)
+            self.notices = (f"{self.name} runs through sentence-transformers, slower: {error.what}",)
+            return encoder
+
+    @property
+    def hash(self) -> str:
+        """Content hash of weights, tokenizer and configuration; 32 hexadecimal digits."""
+        return registry.model_hash(self.folder)
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors of questions, float32[n, dimension]."""
+        return self._encoder.encode(texts, self.prompts.query, None)
+
+    def encode_passages(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """Unit vectors of passages, float32[n, dimension].
+
+        Args:
+            texts: the passages, titles included.
+            progress: called with the number of passages encoded since the last call.
+        """
+        return self._encoder.encode(texts, self.prompts.passage, progress)
+
+
+class PackedEncoder:
+    """Runs a bi-encoder of the BERT family on packed tokens; see `TextEncoder`."""
+
+    def __init__(
+        self, folder: Path, device: str, precision: str, max_length: int | None, batch_tokens: int | None
+    ) -> None:
+        if (read_json(folder / "1_Pooling" / "config.json") or {}).get("include_prompt") is False:
+            raise ModelUnsupported("its pooling leaves out the prompt", where=folder / "1_Pooling")
+        from engine.models import runtime
+
+        self._runtime = runtime.load(folder, task="embed", device=device, precision=precision)
+        architecture = self._runtime.architecture
+        self._tokenizer = TextTokenizer(folder)
+        self._tokenizer.check_fits(architecture.vocabulary)
+        self._max_length = length_limit(folder, architecture.max_length, max_length)
+        assembly.room_for_text(self._tokenizer.single, self._max_length, texts=1)
+        self._budget = batch_tokens or self._runtime.preferred_batch_tokens
+        self.dimension = architecture.hidden
+        self.device, self.precision = self._runtime.device, self._runtime.precision
+
+    def encode(self, texts: Sequence[str], prompt: str, progress: Progress | None) -> NDArray[np.float32]:
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        blocks = (slice(start, start + _TEXTS_AT_ONCE) for start in range(0, len(texts), _TEXTS_AT_ONCE))
+        for block, sequences in planner.ahead(blocks, lambda block: self._prepare(texts[block], prompt)):
+            pooled = planner.run(self._runtime, sequences.lengths, sequences.pack, self._budget, progress)
+            vectors[block] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+    def _prepare(self, texts: Sequence[str], prompt: str) -> assembly.Sequences:
+        tokens = self._tokenizer.tokenize([prompt + text for text in texts] if prompt else texts)
+        return assembly.single_sequences(self._tokenizer.single, tokens, self._max_length)
+
+
+def _prompts(folder: Path, name: str) -> Prompts:
+    """The prompts of the folder; where it names none, those of the registry.
+
+    sentence-transformers writes empty prompts for names that a model does not use, so an empty one says nothing.
+    """
+    own = (read_json(folder / "config_sentence_transformers.json") or {}).get("prompts")
+    own = own if isinstance(own, dict) else {}
+    query = own.get("query") or ""
+    passage = next((own[key] for key in ("passage", "document", "corpus") if own.get(key)), "")
+    if query or passage:
+        return Prompts(query, passage)
+    known = registry.describe(name)
+    return Prompts(**known.prompts) if known is not None else Prompts()

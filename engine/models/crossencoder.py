@@ -1,0 +1,278 @@
+"""The second stage: a cross-encoder reads a question and a passage together and gives one logit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
+from engine.models import pairs as assembly
+from engine.models import planner, registry
+from engine.models.architecture import read_json
+from engine.models.tokenization import TextTokenizer, length_limit
+from engine.records import LongPassages, Ragged
+
+__all__ = ["Activation", "CrossEncoder", "PairScorer", "Scores"]
+
+Activation = Literal["sigmoid", "none"]
+
+_PAIRS_AT_ONCE = 8192
+_ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "none"}
+
+
+class Scores(NamedTuple):
+    """What a cross-encoder says of pairs.
+
+    Attributes:
+        logits: float32[p].
+        truncated: bool[p], whether part of the pair's passage was not read.
+    """
+
+    logits: NDArray[np.float32]
+    truncated: NDArray[np.bool_]
+
+
+class PairScorer(Protocol):
+    """How a cross-encoder is run: on packed tokens, or through sentence-transformers."""
+
+    max_length: int
+    device: str
+    precision: str
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """Key of what is stored of passages."""
+
+    def tokenize_passages(self, texts: Sequence[str]) -> Ragged:
+        """What is stored of passages."""
+
+    def score(
+        self, questions: Sequence[str], passages: Ragged, pairs: NDArray[np.integer[Any]], long_passages: LongPassages
+    ) -> Scores:
+        """Logits of pairs, integers[p, 2] of question and passage rows."""
+
+
+class CrossEncoder:
+    """A cross-encoder with one logit, sigmoid for a score.
+
+    Scores equal those of `sentence_transformers.CrossEncoder(...).predict` up to rounding. Models of the BERT family
+    (BERT, XLM-R, RoBERTa, CamemBERT, ELECTRA) run on packed tokens; any other one through sentence-transformers.
+
+    Args:
+        name_or_path: a folder, or a name on the Hugging Face hub.
+        device: auto, cpu, cuda, cuda:1, ...
+        precision: auto, fp32, bf16, fp16 or int8.
+        max_length: tokens of a pair, when fewer than the model allows.
+        batch_tokens: tokens of a batch, when other than the device's own choice.
+
+    Attributes:
+        name: as given.
+        folder: where the model lies.
+        max_length: tokens of a pair, special tokens included.
+        tokenizer_hash: of what decides the tokens of a passage; stored tokens are keyed by it.
+        default_activation: what the model's folder says turns a logit into a score.
+        default_interpolate: the weight of the first stage that the model's `config.json` recommends
+            (`{"fouille": {"interpolate": W}}`), None when it says nothing.
+        notices: lines that a person should read once.
+
+    Raises:
+        ModelNotFound, ModelDamaged, ModelUnsupported: the model cannot be had or run.
+        DeviceError, InvalidOption: the device, precision or length cannot be had.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | Path,
+        device: str = "auto",
+        precision: str = "auto",
+        *,
+        max_length: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> None:
+        if batch_tokens is not None and batch_tokens < 1:
+            raise InvalidOption(f"{batch_tokens} tokens hold no pair", where="--batch-tokens")
+        self.name = str(name_or_path)
+        self.folder = registry.fetch(name_or_path)
+        config = read_json(self.folder / "config.json") or {}
+        if isinstance(names := config.get("id2label"), dict):
+            check_labels(self.folder, len(names))
+        self.default_activation: Activation = _default_activation(self.folder, config)
+        self.default_interpolate: float | None = _default_interpolate(self.folder, config)
+        self.notices: tuple[str, ...] = ()
+        self._scorer = self._load(device, precision, max_length, batch_tokens)
+        self.max_length = self._scorer.max_length
+        self.device = self._scorer.device
+        self.precision = self._scorer.precision
+
+    def _load(self, device: str, precision: str, max_length: int | None, batch_tokens: int | None) -> PairScorer:
+        try:
+            return PackedScorer(self.folder, device, precision, max_length, batch_tokens)
+        except ModelUnsupported as error:
+            from engine.models.fallback import SentenceTransformersScorer
+
+            scorer = SentenceTransformersScorer(self.folder, device, precision, max_length)
+            self.notices = (f"{self.name} runs through sentence-transformers, slower: {error.what}",)
+            return scorer
+
+    @property
+    def hash(self) -> str:
+        """Content hash of weights, tokenizer and configuration; 32 hexadecimal digits."""
+        return registry.model_hash(self.folder)
+
+    @property
+    def tokenizer_hash(self) -> str:
+        """Key of the tokens that `tokenize_passages` gives."""
+        return self._scorer.tokenizer_hash
+
+    def tokenize_passages(self, texts: Sequence[str]) -> Ragged:
+        """Tokens of passages, to be stored and scored later.
+
+        Returns:
+            Ragged of uint16, or uint32 where the vocabulary needs it, without special tokens; one row a text.
+        """
+        return self._scorer.tokenize_passages(texts)
+
+    def score_tokens(
+        self,
+        questions: Sequence[str],
+        passages: Ragged,
+        pairs: NDArray[np.integer[Any]],
+        *,
+        long_passages: LongPassages = "truncate",
+    ) -> Scores:
+        """Score pairs of many questions in one stream of full batches.
+
+        Args:
+            questions: texts.
+            passages: what `tokenize_passages` gave, one row a passage.
+            pairs: integers[p, 2], row of the question and row of the passage.
+            long_passages: `truncate` as the tokenizer does, or `maxp`: score windows, keep the best.
+
+        Raises:
+            DeviceError: the device's memory does not hold a single pair.
+        """
+        return self._scorer.score(questions, passages, pairs, long_passages)
+
+    def score(
+        self, question: str, passages: Sequence[str], *, activation: Activation | None = None
+    ) -> NDArray[np.float32]:
+        """Scores of passages for one question, float32[n].
+
+        Args:
+            question: text.
+            passages: texts.
+            activation: `sigmoid`, `none` for logits, or None for what the model's folder says.
+        """
+        return self.score_pairs([(question, passage) for passage in passages], activation=activation)
+
+    def score_pairs(
+        self, pairs: Sequence[tuple[str, str]], *, activation: Activation | None = None
+    ) -> NDArray[np.float32]:
+        """Scores of (question, passage) pairs, float32[n]; a text that returns is tokenised once a block of pairs."""
+        logits = np.empty(len(pairs), np.float32)
+        blocks = (slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(pairs), _PAIRS_AT_ONCE))
+        for block, (questions, passages, rows) in planner.ahead(blocks, lambda block: self._prepare(pairs[block])):
+            logits[block] = self.score_tokens(questions, passages, rows).logits
+        return logits if (activation or self.default_activation) == "none" else sigmoid(logits)
+
+    def _prepare(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[str], Ragged, NDArray[np.int64]]:
+        """Distinct questions, tokens of distinct passages, and the rows of each pair."""
+        questions: dict[str, int] = {}
+        passages: dict[str, int] = {}
+        rows = [
+            (questions.setdefault(question, len(questions)), passages.setdefault(passage, len(passages)))
+            for question, passage in pairs
+        ]
+        return list(questions), self.tokenize_passages(list(passages)), np.array(rows, np.int64).reshape(-1, 2)
+
+
+class PackedScorer:
+    """Runs a cross-encoder of the BERT family on packed tokens; see `PairScorer`."""
+
+    def __init__(
+        self, folder: Path, device: str, precision: str, max_length: int | None, batch_tokens: int | None
+    ) -> None:
+        from engine.models import runtime
+
+        self._runtime = runtime.load(folder, task="classify", device=device, precision=precision)
+        architecture = self._runtime.architecture
+        check_labels(folder, architecture.labels)
+        self._tokenizer = TextTokenizer(folder)
+        self._template = self._tokenizer.pair_template()
+        self._tokenizer.check_fits(architecture.vocabulary)
+        self.max_length = length_limit(folder, architecture.max_length, max_length)
+        assembly.room_for_text(self._template, self.max_length, texts=2)
+        self._budget = batch_tokens or self._runtime.preferred_batch_tokens
+        self.device, self.precision = self._runtime.device, self._runtime.precision
+
+    @property
+    def tokenizer_hash(self) -> str:
+        return self._tokenizer.hash
+
+    def tokenize_passages(self, texts: Sequence[str]) -> Ragged:
+        return self._tokenizer.tokenize(texts)
+
+    def score(
+        self, questions: Sequence[str], passages: Ragged, pairs: NDArray[np.integer[Any]], long_passages: LongPassages
+    ) -> Scores:
+        if not len(pairs):
+            return Scores(np.empty(0, np.float32), np.empty(0, np.bool_))
+        sequences, owners, truncated = assembly.pair_sequences(
+            self._template, self._tokenizer.tokenize(questions), passages, pairs, self.max_length, long_passages
+        )
+        found = planner.run(self._runtime, sequences.lengths, sequences.pack, self._budget)[:, 0]
+        if len(owners) == len(pairs):
+            return Scores(found, truncated)
+        logits = np.full(len(pairs), -np.inf, np.float32)
+        np.maximum.at(logits, owners, found)
+        return Scores(logits, truncated)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 / (1 + exp(-x)) in float32, without overflow."""
+    scores: NDArray[np.float32] = np.exp(-np.logaddexp(np.float32(0), -logits))
+    return scores
+
+
+def check_labels(folder: Path, labels: int) -> None:
+    """See that a model gives one logit.
+
+    Raises:
+        ModelUnsupported: it gives several.
+    """
+    if labels != 1:
+        raise ModelUnsupported(
+            f"gives {labels} labels, not one score", where=folder, hint="take a cross-encoder with one label"
+        )
+
+
+def _default_activation(folder: Path, config: dict[str, Any]) -> Activation:
+    """The activation that sentence-transformers would apply: of its own file, of `config.json`, else a sigmoid."""
+    named = (read_json(folder / "config_sentence_transformers.json") or {}).get("activation_fn")
+    nested = config.get("sentence_transformers")
+    if named is None and isinstance(nested, dict):
+        named = nested.get("activation_fn")
+    if named is None:
+        named = config.get("sbert_ce_default_activation_function")
+    if named is None:
+        return "sigmoid"
+    try:
+        return _ACTIVATIONS[str(named).rpartition(".")[2]]
+    except KeyError:
+        raise ModelUnsupported(
+            f"activation {named} is neither a sigmoid nor the identity", where=folder, hint="set it in config.json"
+        ) from None
+
+
+def _default_interpolate(folder: Path, config: dict[str, Any]) -> float | None:
+    own = config.get("fouille")
+    weight = own.get("interpolate") if isinstance(own, dict) else None
+    if weight is None:
+        return None
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        raise ModelDamaged(
+            f"fouille.interpolate is {weight!r}, not a number from 0 up", where=folder / "config.json", hint="mend it"
+        )
+    return float(weight)
