@@ -1,0 +1,236 @@
+"""The bi-encoder's first stage: passages by inner product with a question, over L2-normalised vectors kept in fp16.
+
+Up to `FLAT_LIMIT` passages every vector is read (`indexes.exact`); beyond, a FAISS index proposes and the stored
+vectors decide (`indexes.approximate`). Either way a score is the exact inner product with the stored vector.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.records import Ranking
+from indexes.durable import damaged
+from indexes.exact import Selection, exact_search, inner_products
+from indexes.manifest import MANIFEST
+from indexes.segments import SegmentStore
+
+__all__ = ["DenseIndex", "DenseWriter"]
+
+_NORM_TOLERANCE = 0.01
+
+
+class DenseWriter:
+    """Writes vectors; one at a time, which the collection's lock ensures.
+
+    A context manager: what was added stays stored for a later `commit` to publish, whatever happens; deletions that
+    were not committed are forgotten.
+    """
+
+    def __init__(self, folder: Path, dimension: int, about: Mapping[str, Any] | None = None) -> None:
+        """Open the index in `folder`, or create it when there is none.
+
+        Args:
+            folder: where it lies.
+            dimension: values in a vector.
+            about: JSON values to keep beside (the encoder's hash); read back as `about`.
+
+        Raises:
+            CollectionDamaged: a file is missing or altered, or the vectors have another dimension.
+            StorageError: the system refused.
+        """
+        if (folder / MANIFEST).exists():
+            self._store = SegmentStore.open(folder)
+        else:
+            kind = {"dtype": "float16", "width": dimension, "about": dict(about or {})}
+            self._store = SegmentStore.create(folder, kind=kind)
+        _check_kind(self._store, dimension)
+        self.dimension = dimension
+
+    def __enter__(self) -> "DenseWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def applied(self) -> int:
+        """The catalog's sequence of the last commit."""
+        return self._store.applied
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the index was created with."""
+        about: Mapping[str, Any] = self._store.kind["about"]
+        return about
+
+    def pending(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of `ids` whose vectors are not stored yet, in the order given: where a stopped encoding resumes."""
+        ids = np.asarray(ids, np.int64)
+        return ids[~self._store.stored(ids)]
+
+    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Store vectors durably; readers see them after `commit`.
+
+        Args:
+            ids: int64[n], none stored yet.
+            vectors: float32[n, dimension], L2-normalised.
+
+        Raises:
+            StorageError: the system refused to write; nothing changed.
+            ValueError: a NaN, an infinity, a vector that is not normalised, an id stored already.
+        """
+        vectors = np.asarray(vectors, np.float32)
+        if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
+            raise ValueError(f"vectors of shape {vectors.shape}, not [n, {self.dimension}]")
+        norms = np.linalg.norm(vectors, axis=1)
+        # Written so that a NaN fails as well.
+        if not (np.abs(norms - 1) <= _NORM_TOLERANCE).all():
+            raise ValueError("a vector is not L2-normalised, or holds a NaN or an infinity")
+        self._store.append(ids, vectors.astype(np.float16))
+
+    def delete(self, ids: NDArray[np.int64]) -> int:
+        """Delete passages from the next commit on; unknown ids are ignored. Returns how many were known."""
+        return self._store.delete(np.asarray(ids, np.int64))
+
+    def commit(self, sequence: int) -> None:
+        """Publish: the index is complete for the catalog's `sequence`.
+
+        Raises:
+            StorageError: the system refused to write; readers see what they saw, and commit can be called again.
+        """
+        self._store.commit(sequence)
+
+    def close(self) -> None:
+        """Forget deletions that were not committed. The writer holds no file open."""
+        self._store = SegmentStore.open(self._store.folder)
+
+
+class DenseIndex:
+    """Reads vectors as of one commit; `refresh` moves on to the latest. Safe to share among threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = SegmentStore.open(folder)
+        _check_kind(self._store, None)
+
+    @classmethod
+    def open(cls, folder: Path) -> "DenseIndex":
+        """Open for reading; nothing is written.
+
+        Raises:
+            CollectionDamaged: a file is missing, truncated or foreign.
+            CollectionOutdated: written by a newer fouille.
+            StorageError: the system refused to read.
+        """
+        return cls(folder)
+
+    @property
+    def applied(self) -> int:
+        """The catalog's sequence that this index is complete for."""
+        return self._store.applied
+
+    @property
+    def count(self) -> int:
+        """Passages that can be found."""
+        return self._store.count
+
+    @property
+    def dimension(self) -> int:
+        """Values in a vector."""
+        return int(self._store.kind["width"])
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the index was created with."""
+        about: Mapping[str, Any] = self._store.kind["about"]
+        return about
+
+    def ids(self) -> NDArray[np.int64]:
+        """Ids of the passages that can be found, ascending: int64[n]."""
+        return self._store.ids()
+
+    def refresh(self) -> bool:
+        """See what was committed since; returns whether anything changed. Raises as `open`."""
+        return self._store.refresh()
+
+    def verify(self) -> None:
+        """Check every byte. Raises CollectionDamaged naming the file, StorageError when the system refused to read."""
+        self._store.verify()
+
+    def close(self) -> None:
+        """Nothing is held but memory maps, which go with the object."""
+
+    def search(
+        self,
+        vectors: NDArray[np.float32],
+        k: int,
+        *,
+        ids: NDArray[np.int64] | None = None,
+        below: int | None = None,
+    ) -> list[Ranking]:
+        """The k passages of largest inner product with each vector.
+
+        Args:
+            vectors: float32[q, dimension].
+            k: at least 1.
+            ids: int64[m] ascending: only these passages.
+            below: only passages of a smaller id.
+
+        Returns:
+            A ranking for each vector, of k passages where as many are allowed.
+
+        Raises:
+            CollectionDamaged: a file read does not match its checksum.
+            ValueError: vectors of another shape, a NaN or an infinity, k below 1.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
+            raise ValueError(f"vectors of shape {vectors.shape}, not [q, {self.dimension}]")
+        if not np.isfinite(vectors).all():
+            raise ValueError("a vector holds a NaN or an infinity")
+        if k < 1:
+            raise ValueError(f"k is {k}, not at least 1")
+        return exact_search(self._select(ids, below), vectors, k)
+
+    def scores(self, vector: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Exact inner products with stored vectors, as `search` gives them: float32[m]; NaN for an unknown passage.
+
+        Args:
+            vector: float32[dimension].
+            ids: int64[m], in any order.
+
+        Raises:
+            CollectionDamaged: a page read does not match its checksum.
+        """
+        rows, found = self._store.rows(np.asarray(ids, np.int64))
+        scores = inner_products(rows, np.asarray(vector, np.float32))
+        scores[~found] = np.nan
+        return scores
+
+    def _select(self, ids: NDArray[np.int64] | None, below: int | None) -> list[Selection]:
+        selections = []
+        for segment in self._store.segments:
+            rows: NDArray[np.int64] | None = None
+            if ids is not None:
+                rows = segment.find(np.asarray(ids, np.int64))
+                rows = rows[rows >= 0]
+            elif len(segment.dead):
+                rows = segment.live_rows()
+            if below is not None:
+                end = int(np.searchsorted(segment.ids, below))
+                rows = np.arange(end) if rows is None else rows[: np.searchsorted(rows, end)]
+            selections.append(Selection(segment, rows))
+        return selections
+
+
+def _check_kind(store: SegmentStore, dimension: int | None) -> None:
+    kind = store.kind
+    if kind.get("dtype") != "float16" or not isinstance(kind.get("width"), int) or "about" not in kind:
+        raise damaged(store.folder, "holds no vectors")
+    if dimension is not None and kind["width"] != dimension:
+        raise damaged(store.folder, f"holds vectors of {kind['width']} values, not {dimension}")

@@ -1,0 +1,153 @@
+"""Exact inner products over half-precision segments, in numpy: no copy of the collection, no import of FAISS.
+
+A first pass in single precision finds every row that could be among the best, with the error bound of a dot product
+as margin; those few are scored again in double precision and rounded. So a score depends on the two vectors alone,
+not on the block or segment a row lies in, and equal vectors tie exactly.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.records import Ranking
+from indexes.segment import Segment
+
+__all__ = ["Selection", "best_of", "exact_search", "inner_products", "widen"]
+
+# A block that stays in a core's second-level cache, and too small for BLAS to wake its threads for one vector.
+_BLOCK_VALUES = 1 << 18
+_SCORES_AT_ONCE = 1 << 24
+_RESCORED_AT_ONCE = 4096
+_LARGEST_NORM = 1.02
+_HALF_TO_SINGLE = np.float32(2.0**112)
+_SIGN_EXPONENT_MANTISSA = np.int32(-0x70002000)
+
+
+class Selection(NamedTuple):
+    """Rows of a segment to search: all of them, or those of `rows` (int64, ascending)."""
+
+    segment: Segment
+    rows: NDArray[np.int64] | None
+
+    @property
+    def size(self) -> int:
+        """How many rows are selected."""
+        return self.segment.stored.rows if self.rows is None else len(self.rows)
+
+
+def widen(half: NDArray[np.float16], single: NDArray[np.float32]) -> None:
+    """Copy half-precision values to single precision, exactly, five times as fast as numpy's own conversion.
+
+    Shifting moves exponent and mantissa to their places in a single; multiplying by 2^112 mends the exponent's bias,
+    for subnormal numbers too. Infinities and NaNs are not preserved: the store holds none.
+    """
+    bits = single.view(np.int32)
+    np.copyto(bits, half.view(np.int16))
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, _SIGN_EXPONENT_MANTISSA, out=bits)
+    np.multiply(single, _HALF_TO_SINGLE, out=single)
+
+
+def inner_products(rows: NDArray[np.float16], vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inner products of `rows` [m, d] with `vector` [d]: float32[m], each independent of the other rows."""
+    scores = np.empty(len(rows), np.float32)
+    wide = vector.astype(np.float64)
+    for at in range(0, len(rows), _RESCORED_AT_ONCE):
+        # Not a matrix product: BLAS may sum a row otherwise when it stands elsewhere in the block.
+        scores[at : at + _RESCORED_AT_ONCE] = (rows[at : at + _RESCORED_AT_ONCE] * wide).sum(axis=1)
+    return scores
+
+
+def best_of(ids: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Ranking:
+    """The k best, ties by ascending id."""
+    order = np.lexsort((ids, -scores))[:k]
+    return Ranking(ids[order], scores[order])
+
+
+def exact_search(selections: Sequence[Selection], vectors: NDArray[np.float32], k: int) -> list[Ranking]:
+    """The k rows of largest inner product with each vector.
+
+    Args:
+        selections: where to look.
+        vectors: float32[q, d].
+        k: at least 1.
+
+    Returns:
+        A ranking for each vector, of min(k, rows selected) passages.
+
+    Raises:
+        CollectionDamaged: a page read does not match its checksum.
+    """
+    selections = [selection for selection in selections if selection.size]
+    total = sum(selection.size for selection in selections)
+    if not total:
+        return [Ranking(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in vectors]
+    rankings: list[Ranking] = []
+    step = max(1, _SCORES_AT_ONCE // total)
+    for at in range(0, len(vectors), step):
+        batch = vectors[at : at + step]
+        for vector, scores in zip(batch, _score_all(selections, batch, total), strict=True):
+            rankings.append(_rescore(selections, vector, scores, k))
+    return rankings
+
+
+class _Block(NamedTuple):
+    """Rows `first` to `last`, exclusive, of a selection, and the column of their first score."""
+
+    selection: Selection
+    first: int
+    last: int
+    column: int
+
+
+def _blocks(selections: Sequence[Selection], rows_per_block: int) -> Iterator[_Block]:
+    column = 0
+    for selection in selections:
+        for first in range(0, selection.size, rows_per_block):
+            last = min(first + rows_per_block, selection.size)
+            yield _Block(selection, first, last, column + first)
+        column += selection.size
+
+
+def _score_all(selections: Sequence[Selection], vectors: NDArray[np.float32], total: int) -> NDArray[np.float32]:
+    """Single-precision scores of every selected row: float32[q, total]."""
+    width = vectors.shape[1]
+    rows_per_block = max(64, _BLOCK_VALUES // width)
+    scores = np.empty((len(vectors), total), np.float32)
+    for segment, rows in selections:
+        if rows is None:
+            segment.file.checked("values")
+        else:
+            segment.file.check_rows("values", rows, rows + 1)
+
+    buffer = np.empty((rows_per_block, width), np.float32)
+    for (segment, rows), first, last, column in _blocks(selections, rows_per_block):
+        stored: NDArray[Any] = segment.file.arrays["values"]
+        half = stored[first:last] if rows is None else stored[rows[first:last]]
+        single = buffer[: last - first]
+        widen(half, single)
+        np.matmul(vectors, single.T, out=scores[:, column : column + last - first])
+    return scores
+
+
+def _rescore(
+    selections: Sequence[Selection], vector: NDArray[np.float32], scores: NDArray[np.float32], k: int
+) -> Ranking:
+    k = min(k, len(scores))
+    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    # Higham, Accuracy and Stability of Numerical Algorithms, 3.1: a dot product errs by at most d u |x| |y|; the
+    # k-th best and the row compared with it may each err by that much.
+    margin = 2 * len(vector) * 2.0**-24 * _LARGEST_NORM * float(np.linalg.norm(vector))
+    columns = np.flatnonzero(scores >= threshold - np.float32(margin))
+    ids, exact, start = [], [], 0
+    for segment, rows in selections:
+        count = segment.stored.rows if rows is None else len(rows)
+        here = columns[np.searchsorted(columns, start) : np.searchsorted(columns, start + count)] - start
+        start += count
+        if len(here):
+            places = here if rows is None else rows[here]
+            ids.append(segment.ids[places])
+            exact.append(inner_products(segment.rows(places), vector))
+    return best_of(np.concatenate(ids), np.concatenate(exact), k)

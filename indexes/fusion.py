@@ -1,0 +1,97 @@
+"""Two rankings of the same passages made one: by a convex combination of scores, or by reciprocal rank."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.records import Ranking
+
+__all__ = ["ScoresAt", "convex", "reciprocal_rank"]
+
+ScoresAt = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+
+_BM25_FLOOR = 0.0
+_COSINE_FLOOR = -1.0
+
+
+def convex(
+    bm25: Ranking,
+    dense: Ranking,
+    *,
+    weight: float,
+    bm25_at: ScoresAt | None = None,
+    dense_at: ScoresAt | None = None,
+) -> Ranking:
+    """Fuse by `weight * dense + (1 - weight) * bm25`, each side normalised between its floor and its maximum.
+
+    This is TM2C2 of Bruch, Gai and Ingber 2022 (An Analysis of Fusion Functions for Hybrid Retrieval, section 4): a
+    score becomes (score - floor) / (maximum - floor), where the floor is the least that the scoring function can
+    give (BM25 0, cosine -1) and the maximum is the question's own.
+
+    Args:
+        bm25: BM25's passages.
+        dense: passages by cosine.
+        weight: the dense side's share, from 0 to 1.
+        bm25_at: BM25's scores of passages (int64[m] -> float32[m]) that only the dense side found; without it they
+            get the floor.
+        dense_at: cosines of passages that only BM25 found; likewise. NaN means unknown and gets the floor.
+
+    Returns:
+        Every passage of both sides, with scores from 0 to 1.
+
+    Raises:
+        ValueError: a weight outside of 0 to 1.
+    """
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight is {weight}, not from 0 to 1")
+    ids = np.union1d(bm25.ids, dense.ids)
+    lexical = _normalised(ids, bm25, bm25_at, _BM25_FLOOR)
+    semantic = _normalised(ids, dense, dense_at, _COSINE_FLOOR)
+    return _ranked(ids, weight * semantic + (1 - weight) * lexical)
+
+
+def reciprocal_rank(rankings: Sequence[Ranking], *, k: int = 60) -> Ranking:
+    """Fuse by the sum of 1 / (k + rank), ranks from 1 (Cormack, Clarke and Büttcher 2009, equation 1).
+
+    Args:
+        rankings: any number; a passage that one lacks gets nothing from it.
+        k: how little the first ranks stand out.
+
+    Returns:
+        Every passage of all rankings.
+
+    Raises:
+        ValueError: a negative k.
+    """
+    if k < 0:
+        raise ValueError(f"k is {k}, not at least 0")
+    ids = np.unique(np.concatenate([np.empty(0, np.int64), *(ranking.ids for ranking in rankings)]))
+    # Summed from small to large, so that the order of the rankings cannot show in the last bit.
+    shares = np.zeros((len(rankings), len(ids)))
+    for share, ranking in zip(shares, rankings, strict=True):
+        share[np.searchsorted(ids, ranking.ids)] = 1 / (k + np.arange(1, len(ranking.ids) + 1))
+    return _ranked(ids, np.sort(shares, axis=0).sum(axis=0))
+
+
+def _normalised(
+    ids: NDArray[np.int64], ranking: Ranking, scores_at: ScoresAt | None, floor: float
+) -> NDArray[np.float64]:
+    """Scores of `ids` (ascending, all of the ranking's among them) between floor and maximum: float64, 0 to 1."""
+    scores = np.full(len(ids), floor)
+    scores[np.searchsorted(ids, ranking.ids)] = ranking.scores
+    if scores_at is not None:
+        missing = ~np.isin(ids, ranking.ids)
+        if missing.any():
+            found = scores_at(ids[missing]).astype(np.float64)
+            scores[missing] = np.where(np.isnan(found), floor, found)
+    # Rounding can put a cosine a hair below -1; the bounds of the result are promised.
+    scores = np.maximum(scores, floor)
+    span = scores.max(initial=floor) - floor
+    return (scores - floor) / span if span > 0 else np.zeros(len(ids))
+
+
+def _ranked(ids: NDArray[np.int64], scores: NDArray[np.float64]) -> Ranking:
+    single = scores.astype(np.float32)
+    order = np.lexsort((ids, -single))
+    return Ranking(ids[order], single[order])
