@@ -1,0 +1,425 @@
+"""The command `fouille`: flags in, the engine called, results out, errors mapped to exit codes.
+
+0: hits, or done. 1: no hit. 2: an error, one line on stderr. 130: interrupted by Ctrl-C. A closed pipe is no error.
+Flags named after a setting are read from the context, all at once, by `_settings`.
+"""
+
+# ruff: noqa: ARG001
+
+import os
+import sys
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from engine.errors import FouilleError
+from engine.records import SearchOptions, SearchResult
+from engine.settings import DEFAULT_RERANKER, Settings, data_dir, resolve
+from engine.terminal import options as flag
+from engine.terminal.sanitise import sanitise_line
+from engine.terminal.style import Style
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from engine.collection import Collection
+    from engine.records import FirstStage, LongPassages
+
+__all__ = ["app", "main"]
+
+NO_HIT, ERROR, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="fouille",
+    invoke_without_command=True,
+    rich_markup_mode=None,  # plain help starts three times faster
+    pretty_exceptions_enable=False,
+)
+
+
+@dataclass(slots=True)
+class Run:
+    """What `main` needs to know of the command line it runs."""
+
+    debug: bool = False
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"fouille: {sanitise_line(text)}\n")
+
+
+def _report(record: object, output: str, render: "Callable[[Style], str]") -> None:
+    """Write a record as JSON, or as `render` shows it."""
+    if output == "json":
+        from engine.terminal.formats import to_json
+
+        _say(to_json(record))
+    else:
+        _say(render(Style.of(sys.stdout)))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("fouille")
+        except PackageNotFoundError:
+            number = "(not installed: run from its source)"
+        _say(f"fouille {number}")
+        raise typer.Exit
+
+
+@app.callback(epilog='\b\nExample:\n  fouille index ~/Documents\n  fouille search "où est le contrat de bail ?"')
+def fouille(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Search French documents in two stages: BM25 and a bi-encoder propose passages, a cross-encoder orders them."""
+    context.ensure_object(Run).debug = debug
+    if context.invoked_subcommand is None:
+        sys.stderr.write(f"{context.get_help()}\n")
+        raise typer.Exit(ERROR)
+
+
+def _settings(context: typer.Context) -> Settings:
+    """The settings that a command's flags, the environment and the config file amount to."""
+    return resolve({field.name: context.params.get(field.name) for field in fields(Settings)})
+
+
+def _open(settings: Settings) -> "Collection":
+    from engine.collection import Collection
+
+    return Collection.open(settings.collection_path(), settings=settings)
+
+
+@app.command(epilog='\b\nExample:\n  fouille index ~/Documents "notes/*.md" -c notes --first-stage hybrid')
+def index(
+    context: typer.Context,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE", help="Folders, files, globs, BEIR folders, or - for JSONL on stdin."),
+    ],
+    collection: flag.Collection = None,
+    first_stage: flag.FirstStageOption = None,
+    encoder: flag.Encoder = None,
+    reranker: flag.Reranker = None,
+    splitter: flag.SplitterOption = None,
+    prune: flag.Prune = False,
+    rebuild: flag.Rebuild = False,
+    strict: flag.Strict = False,
+    id_column: flag.IdColumn = None,
+    title_column: flag.TitleColumn = None,
+    text_column: flag.TextColumn = None,
+    device: flag.Device = None,
+    precision: flag.Precision = None,
+    batch_tokens: flag.BatchTokens = None,
+    output: flag.AsJson = "text",
+) -> None:
+    """Index documents, or bring a collection up to date.
+
+    Unchanged documents are skipped, changed ones replaced. A collection remembers its models and its splitter.
+    """
+    from engine.collection import Collection
+    from engine.documents import Columns, open_source
+    from engine.terminal.progress import progress
+    from engine.terminal.tables import add_report, add_report_record
+
+    settings = _settings(context)
+    columns = Columns(id=id_column, title=title_column, text=text_column)
+    opened = [open_source(spec, columns=columns) for spec in sources]
+    with Collection.prepare(settings.collection_path(), settings, rebuild=rebuild) as target, progress() as report:
+        done = target.update(opened, prune=prune, strict=strict, progress=report)
+    _report(add_report_record(done), output, partial(add_report, done))
+
+
+@app.command(epilog='\b\nExample:\n  fouille search "comment figer la première ligne ?" -c aide -k 5 --in "*/scalc/*"')
+def search(
+    context: typer.Context,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know, in quotes.")],
+    collection: flag.Collection = None,
+    k: flag.K = None,
+    candidates: flag.Candidates = None,
+    first_stage: flag.FirstStageOption = None,
+    k1: flag.K1 = None,
+    b: flag.B = None,
+    rerank: flag.Rerank = None,
+    reranker: flag.Reranker = None,
+    interpolate: flag.Interpolate = None,
+    device: flag.Device = None,
+    precision: flag.Precision = None,
+    batch_tokens: flag.BatchTokens = None,
+    max_length: flag.MaxLength = None,
+    long_passages: flag.LongPassagesOption = None,
+    keys: flag.In = None,
+    where: flag.Where = None,
+    per_document: flag.PerDocument = None,
+    output: flag.Format = "text",
+    qid: flag.QuestionId = "1",
+    full: flag.Full = False,
+    explain: flag.Explain = False,
+    timing: flag.Timing = False,
+) -> None:
+    """Find the passages that answer a question."""
+    settings = _settings(context)
+    options = _options(
+        settings, rerank=rerank, keys=keys, where=dict(map(flag.pair, where or ())), per_document=per_document
+    )
+    with _open(settings) as target:
+        result = target.search(question, options)
+    for notice in result.notices:
+        _complain(notice)
+    _show(result, output, qid, full=full, explain=explain)
+    if timing:
+        from engine.terminal.render import timing as timing_line
+
+        sys.stderr.write(f"{timing_line(result.timings)}\n")
+    if not result.hits:
+        raise typer.Exit(NO_HIT)
+
+
+def _options(settings: Settings, **chosen: Any) -> SearchOptions:
+    """What to search with: what the settings say, the collection's own choice where they are silent."""
+    named = settings.reranker if settings.reranker != DEFAULT_RERANKER else None
+    return SearchOptions(
+        k=settings.k,
+        candidates=settings.candidates,
+        first_stage=cast("FirstStage | None", settings.first_stage),
+        reranker=named,
+        interpolate=settings.interpolate,
+        k1=settings.k1,
+        b=settings.b,
+        long_passages=cast("LongPassages | None", settings.long_passages),
+        **chosen,
+    )
+
+
+def _show(result: SearchResult, output: str, qid: str, *, full: bool, explain: bool) -> None:
+    if output == "text":
+        from engine.terminal.render import render
+
+        if result.hits:
+            _say(render(result, Style.of(sys.stdout), full=full, explained=explain))
+        else:
+            _complain("no passage found")
+        return
+    from engine.terminal.formats import FORMATS, as_trec
+
+    text = as_trec(result, qid) if output == "trec" else FORMATS[output](result)
+    if text:
+        _say(text)
+
+
+@app.command(epilog="\b\nExample:\n  fouille shell -c aide")
+def shell(
+    context: typer.Context,
+    collection: flag.Collection = None,
+    device: flag.Device = None,
+    precision: flag.Precision = None,
+    batch_tokens: flag.BatchTokens = None,
+    max_length: flag.MaxLength = None,
+) -> None:
+    """Search interactively: models and indexes stay warm.
+
+    Lines may also come from a pipe; then the exit code is 2 when one of them failed.
+    """
+    from engine.collection import Collection
+    from engine.terminal.prompt import interact, read_lines
+    from engine.terminal.shell import Shell
+
+    settings = _settings(context)
+    first = _open(settings)
+
+    def opener(name: str) -> "Collection":
+        return Collection.open(settings.collection_path(name), settings=settings, shelf=first.shelf)
+
+    session = Shell(
+        opener,
+        first,
+        _options(settings),
+        style=Style.of(sys.stdout),
+        interactive=sys.stdin.isatty() and sys.stdout.isatty(),
+    )
+    try:
+        if session.interactive:
+            interact(session, sys.stdout)
+        elif not read_lines(session, sys.stdin):
+            raise typer.Exit(ERROR)
+    finally:
+        session.collection.close()
+
+
+@app.command(epilog='\b\nExample:\n  fouille remove "aide/brouillons/*" -c aide')
+def remove(
+    context: typer.Context,
+    keys: Annotated[list[str], typer.Argument(metavar="KEY|GLOB", help="Documents' keys, or globs over them.")],
+    collection: flag.Collection = None,
+) -> None:
+    """Remove documents, until their source is indexed again."""
+    with _open(_settings(context)) as target:
+        chosen: set[str] = set()
+        for wanted in keys:
+            found = [wanted] if target.document(wanted) else target.keys(wanted)
+            if not found:
+                _complain(f"{wanted}: no such document")
+            chosen.update(found)
+        removed = target.delete(sorted(chosen))
+    _say(f"removed {removed:,} document{'' if removed == 1 else 's'}")
+    if not removed:
+        raise typer.Exit(NO_HIT)
+
+
+@app.command("list", epilog="\b\nExample:\n  fouille list --format json")
+def list_(output: flag.AsJson = "text") -> None:
+    """List the collections in the user's data folder."""
+    from engine.collection import list_collections
+    from engine.terminal.tables import collections
+
+    found = list_collections(data_dir())
+    if found or output == "json":
+        _report(found, output, partial(collections, found))
+    else:
+        _complain(f"no collections in {data_dir()} yet: fouille index FOLDER makes one")
+
+
+@app.command(epilog="\b\nExample:\n  fouille info -c aide")
+def info(context: typer.Context, collection: flag.Collection = None, output: flag.AsJson = "text") -> None:
+    """Say what a collection holds, and whether an index lags."""
+    from engine.terminal.tables import pairs
+
+    with _open(_settings(context)) as target:
+        record = target.info()
+    _report(record, output, partial(pairs, record))
+
+
+@app.command(epilog="\b\nExample:\n  fouille show documents/libreoffice/main0501.html -c aide")
+def show(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The document's key, as a search shows it.")],
+    collection: flag.Collection = None,
+    output: flag.AsJson = "text",
+) -> None:
+    """Show a document's text as it was indexed."""
+    from engine.terminal.tables import document, document_record
+
+    with _open(_settings(context)) as target:
+        found = target.document(key)
+    if found is None:
+        _complain(f"{key}: no such document")
+        raise typer.Exit(NO_HIT)
+    _report(document_record(found), output, partial(document, found))
+
+
+@app.command(epilog="\b\nExample:\n  fouille verify -c aide && echo sound")
+def verify(context: typer.Context, collection: flag.Collection = None, output: flag.AsJson = "text") -> None:
+    """Check that a collection's parts agree.
+
+    Counts and checksums of catalog, BM25 and dense index. Exits with 2 on damage; a lag is pending, not damage.
+    """
+    from engine.terminal.tables import pairs
+
+    with _open(_settings(context)) as target:
+        record = target.verify()
+    _report(record, output, partial(pairs, record))
+    if record["state"] == "damaged":
+        raise typer.Exit(ERROR)
+
+
+@app.command(epilog="\b\nExample:\n  fouille doctor --format json")
+def doctor(output: flag.AsJson = "text") -> None:
+    """Say what works here, what does not, and how to mend it."""
+    from engine.terminal.doctor import checks_record, examine, render
+
+    found = examine(resolve())
+    record = checks_record(found)
+    _report(record, output, partial(render, found))
+    if not record["works"]:
+        raise typer.Exit(ERROR)
+
+
+@app.command(epilog="\b\nExample:\n  fouille models")
+def models(output: flag.AsJson = "text") -> None:
+    """List the models known by name, and where each lies."""
+    from engine.terminal.known_models import models_record, render
+
+    found = models_record(resolve())
+    _report(found, output, partial(render, found))
+
+
+def main(arguments: "Sequence[str] | None" = None) -> None:
+    """Run the command line and exit."""
+    run = Run()
+    try:
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            # A locale without UTF-8 loses characters, never the answer.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        code = _run(run, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _complain("interrupted")
+    _leave(code)
+
+
+def _run(run: Run, arguments: "Sequence[str] | None") -> int:
+    """The exit code of a command line."""
+    command = typer.main.get_command(app)
+    try:
+        # Without `standalone_mode`, what a command raises comes here instead of ending the process with 1.
+        code = command.main(arguments, prog_name="fouille", standalone_mode=False, obj=run)
+    except BrokenPipeError:
+        raise
+    except SystemExit as end:
+        # Typer ends the process itself, with 1, when a pipe closes.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
+    except Exception as error:  # noqa: BLE001 - the last place that can turn an error into a line
+        if run.debug:
+            import traceback
+
+            traceback.print_exc()
+        _complain(_line(error))
+        return ERROR
+    return code if isinstance(code, int) else 0
+
+
+def _line(error: Exception) -> str:
+    """What a person reads of an error."""
+    if isinstance(error, FouilleError):
+        return str(error)
+    if isinstance(error, typer.TyperException):  # a wrong flag or argument
+        context = getattr(error, "ctx", None)
+        path = "fouille" if context is None else context.command_path
+        return f"{error.format_message().replace('Value error, ', '').rstrip('.')} (see {path} --help)"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return "out of memory (try smaller --batch-tokens or fewer --candidates)"
+    return f"unexpected {type(error).__name__}: {error} (fouille --debug shows where)"
+
+
+def _leave(code: int) -> None:
+    """End the process; what a closed pipe did not take is dropped without a word."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Progress of long work on stderr: a bar for each part with its rate and the time left, on a terminal only."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+__all__ = ["Progress", "progress"]
+
+Progress = Callable[[str, int, int | None], None]
+"""Called by the engine with a part's name, how much of it is done, and how much there is (None: not known yet)."""
+
+_UNITS = {"reading": "documents", "bm25": "passages", "encoding": "passages", "tokens": "passages"}
+
+
+@contextmanager
+def progress() -> Iterator[Progress | None]:
+    """A function to report progress to, or None where no terminal shows it. The bars stay when the work is done."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def report(part: str, done: int, total: int | None) -> None:
+        if part not in tasks:
+            tasks[part] = bars.add_task(part, total=total, count="", rate="")
+        task = bars.tasks[bars.task_ids.index(tasks[part])]
+        speed = task.finished_speed or task.speed
+        bars.update(
+            tasks[part],
+            completed=done,
+            total=total,
+            count=f"{done:,}" if total is None else f"{done:,} of {total:,} {_UNITS.get(part, '')}".rstrip(),
+            rate=f"{speed:,.0f}/s" if speed else "",
+        )
+
+    with bars:
+        yield report
+        for part, task in tasks.items():
+            # A part whose total stayed unknown is done when the work is.
+            if bars.tasks[bars.task_ids.index(task)].total is None:
+                finished = bars.tasks[bars.task_ids.index(task)].completed
+                bars.update(task, total=finished, count=f"{finished:,.0f} {_UNITS.get(part, '')}".rstrip())

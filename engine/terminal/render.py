@@ -1,0 +1,187 @@
+"""Hits as a person reads them: who, where, and the passage with the question's words lit."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from engine.records import Hit, SearchResult, Span
+from engine.terminal.sanitise import sanitise_line, sanitise_spans
+from engine.terminal.style import Style, cell_width
+
+__all__ = ["EXCERPT_LINES", "explain", "explain_hit", "passage", "place", "render", "timing"]
+
+EXCERPT_LINES = 6
+_INDENT = "    "
+_WORD = re.compile(r"[^ \n]+")
+_LEAST_WIDTH = 20
+
+
+class Line(NamedTuple):
+    """One line on the screen: its words and the lit stretches that touch it, as spans of the text."""
+
+    words: tuple[Span, ...]
+    lit: tuple[Span, ...]
+
+
+def _break(text: str, word: Span, width: int) -> Iterable[Span]:
+    """A word in parts that fit the line; most fit whole."""
+    start, end = word
+    if cell_width(text[start:end]) <= width:
+        yield word
+        return
+    taken = 0
+    for at in range(start, end):
+        cells = cell_width(text[at])
+        if taken + cells > width and at > start:
+            yield start, at
+            start, taken = at, 0
+        taken += cells
+    yield start, end
+
+
+def _fill(text: str, width: int, *, keep_breaks: bool) -> Iterator[tuple[Span, ...]]:
+    """The words of each line of at most `width` cells; the text's own line breaks are kept or flow away."""
+    words: list[Span] = []
+    used = position = 0
+    for found in _WORD.finditer(text):
+        if words and keep_breaks and "\n" in text[position : found.start()]:
+            yield tuple(words)
+            words, used = [], 0
+        position = found.end()
+        for part in _break(text, found.span(), width):
+            cells = cell_width(text[slice(*part)])
+            if words and used + 1 + cells > width:
+                yield tuple(words)
+                words, used = [], 0
+            used += cells + bool(words)
+            words.append(part)
+    if words:
+        yield tuple(words)
+
+
+def _wrap(text: str, lit: Sequence[Span], width: int, *, keep_breaks: bool) -> list[Line]:
+    lines: list[Line] = []
+    first = 0
+    for words in _fill(text, width, keep_breaks=keep_breaks):
+        start, end = words[0][0], words[-1][1]
+        while first < len(lit) and lit[first][1] <= start:
+            first += 1
+        last = first
+        while last < len(lit) and lit[last][0] < end:
+            last += 1
+        lines.append(Line(words, tuple(lit[first:last])))
+    return lines
+
+
+def _paint(text: str, line: Line, style: Style) -> str:
+    """One line of the screen, the lit stretches of its words in colour."""
+    shown = []
+    for start, end in line.words:
+        at = start
+        word = ""
+        for a, b in line.lit:
+            if a < end and b > at:
+                a, b = max(a, at), min(b, end)
+                word += text[at:a] + style.paint(text[a:b], "match")
+                at = b
+        shown.append(word + text[at:end])
+    return " ".join(shown)
+
+
+def _excerpt(lines: Sequence[Line], most: int) -> tuple[int, int]:
+    """Which `most` consecutive lines hold most of what is lit; the earliest of equals."""
+    if len(lines) <= most:
+        return 0, len(lines)
+    start = max(
+        range(len(lines) - most + 1), key=lambda at: (sum(len(line.lit) for line in lines[at : at + most]), -at)
+    )
+    return start, start + most
+
+
+def passage(hit: Hit, style: Style, *, full: bool = False) -> list[str]:
+    """The lines of a hit's text: all of it with its own line breaks, or the part where most is lit."""
+    text, lit = sanitise_spans(hit.text, hit.highlights)
+    width = max(_LEAST_WIDTH, style.width - len(_INDENT) - 2)
+    lines = _wrap(text, lit, width, keep_breaks=full)
+    start, end = (0, len(lines)) if full else _excerpt(lines, EXCERPT_LINES)
+    shown = [_paint(text, line, style) for line in lines[start:end]]
+    if start > 0:
+        shown[0] = f"… {shown[0]}"
+    if end < len(lines):
+        shown[-1] = f"{shown[-1]} …"
+    return shown
+
+
+def place(hit: Hit) -> str:
+    """The page or line where the passage begins, as far as it is known."""
+    if hit.page is not None:
+        return f"p. {hit.page}"
+    return "" if hit.line is None else f"l. {hit.line}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def explain_hit(hit: Hit) -> str:
+    """Where a hit's place came from, on one line."""
+    parts = []
+    if hit.bm25_rank is not None or hit.bm25_score is not None:
+        parts.append(f"bm25 {_number(hit.bm25_score)}{_at(hit.bm25_rank)}")
+    if hit.dense_rank is not None or hit.dense_score is not None:
+        parts.append(f"dense {_number(hit.dense_score)}{_at(hit.dense_rank)}")
+    if hit.fused_score is not None:
+        parts.append(f"fused {_number(hit.fused_score)}")
+    if hit.rerank_logit is not None:
+        parts.append(f"rerank logit {_number(hit.rerank_logit)}, sigmoid {_number(hit.rerank_score)}")
+        if hit.first_stage_z is not None:
+            parts.append(f"first stage z {_number(hit.first_stage_z)}")
+        if hit.score != hit.rerank_score:
+            weighted = hit.score - hit.rerank_logit
+            parts.append(f"score = logit {hit.rerank_logit:.4f} {weighted:+.4f} from the first stage")
+    if hit.truncated:
+        parts.append("read in part by the reranker")
+    return " · ".join(parts)
+
+
+def _at(rank: int | None) -> str:
+    return " (not in its candidates)" if rank is None else f" (#{rank})"
+
+
+def explain(result: SearchResult) -> str:
+    """How the search went, on one line."""
+    steps = [result.first_stage, f"{result.candidates} candidates"]
+    if result.reranker is None:
+        steps.append("no reranker")
+    else:
+        steps.append(sanitise_line(result.reranker))
+        steps.append(f"{result.truncated} truncated")
+    return " → ".join(steps)
+
+
+def timing(timings: Mapping[str, float]) -> str:
+    """The parts of a search in milliseconds, the total last."""
+    names = [name for name in timings if name != "total"] + ["total"] * ("total" in timings)
+    return " · ".join(f"{name.replace('_', ' ')} {timings[name] * 1000:.1f} ms" for name in names)
+
+
+def render(result: SearchResult, style: Style, *, full: bool = False, explained: bool = False) -> str:
+    """The hits, best first, one block each; empty when there are none."""
+    blocks = [_hit(hit, style, full=full, explained=explained) for hit in result.hits]
+    if explained:
+        blocks.insert(0, style.paint(explain(result), "dim"))
+    return "\n\n".join(blocks)
+
+
+def _hit(hit: Hit, style: Style, *, full: bool, explained: bool) -> str:
+    title, key = sanitise_line(hit.title), sanitise_line(hit.key)
+    head = f"{style.paint(f'{hit.rank:>2}', 'bold')}  {style.paint(f'{hit.score:.4f}', 'green')}"
+    source = style.paint(" ".join(filter(None, (key, place(hit)))), "cyan")
+    address = hit.metadata.get("url")
+    if isinstance(address, str):
+        source = style.link(source, address)
+    lines = [f"{head}  {style.paint(title or key, 'bold')}", _INDENT + source]
+    lines += [_INDENT + line for line in passage(hit, style, full=full)]
+    if explained:
+        lines.append(_INDENT + style.paint(explain_hit(hit), "dim"))
+    return "\n".join(lines)

@@ -1,0 +1,199 @@
+"""The shell's commands as data: a name, its argument, what it does, and the values that complete it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from engine.errors import InvalidOption
+from engine.records import SearchOptions
+from engine.terminal.options import collection_names, model_names, pair
+from engine.terminal.render import explain_hit
+from engine.terminal.sanitise import sanitise, sanitise_line
+from engine.terminal.shell import Shell
+from engine.terminal.tables import columns, pairs
+
+__all__ = ["COMMANDS", "Command"]
+
+DEFAULT = "default"
+_DEFAULTS = {field.name: getattr(SearchOptions(), field.name) for field in fields(SearchOptions)}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of the shell.
+
+    Attributes:
+        argument: how the help names its argument, empty when it takes none.
+        run: does it; raises `FouilleError` when the argument makes no sense.
+        values: what its argument can be, for completion.
+    """
+
+    name: str
+    argument: str
+    help: str
+    run: Callable[[Shell, str], None]
+    values: Callable[[], Sequence[str]] = tuple
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidOption(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def _real(highest: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= highest:
+            raise InvalidOption(f"{text!r} is not a number from 0 to {highest:g}")
+        return value
+
+    return read
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise InvalidOption(f"{text!r} is not one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def _switch(text: str) -> bool:
+    return _one_of("on", "off")(text) == "on"
+
+
+def _pair(text: str) -> Mapping[str, str]:
+    return dict([pair(text)])
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or DEFAULT
+    return DEFAULT if value is None else str(value)
+
+
+def _option(
+    name: str,
+    argument: str,
+    help_: str,
+    read: Callable[[str], Any],
+    *,
+    field: str = "",
+    values: Callable[[], Sequence[str]] = tuple,
+) -> Command:
+    """A command that sets one search option: without an argument it shows it, `default` gives it back."""
+    field = field or name.replace("-", "_")
+
+    def run(shell: Shell, text: str) -> None:
+        current = getattr(shell.options, field)
+        if text == DEFAULT:
+            shell.options = replace(shell.options, **{field: _DEFAULTS[field]})
+        elif text:
+            value = read(text)
+            if isinstance(value, Mapping):
+                value = {**current, **value}
+            shell.options = replace(shell.options, **{field: value})
+        shell.say(f"{name} {sanitise_line(_shown(getattr(shell.options, field)))}")
+
+    return Command(name, argument, help_, run, lambda: [*values(), DEFAULT])
+
+
+def _toggle(name: str, help_: str, field: str) -> Command:
+    def run(shell: Shell, text: str) -> None:
+        setattr(shell, field, _switch(text) if text else not getattr(shell, field))
+        shell.say(f"{name} {_shown(getattr(shell, field))}")
+
+    return Command(name, "on|off", help_, run, _on_off)
+
+
+def _on_off() -> Sequence[str]:
+    return ("on", "off")
+
+
+def _explain(shell: Shell, text: str) -> None:
+    if text in _on_off():
+        shell.explained = _switch(text)
+        shell.say(f"explain {text}")
+    else:
+        shell.say(explain_hit(shell.hit(text)))
+
+
+def _open(shell: Shell, text: str) -> None:
+    from engine.terminal.viewer import view
+
+    rank, _, how = text.partition(" ")
+    hit = shell.hit(rank)
+    found = shell.collection.document(hit.key)
+    if found is None:
+        raise InvalidOption("the document is gone", where=hit.key, hint="search again")
+    if not shell.interactive:
+        shell.say(sanitise(found.text))
+        return
+    line = sanitise(found.text[: hit.start]).count("\n") + 1
+    view(sanitise(found.text), line, shell.out, editor=how.strip() == "editor")
+
+
+def _collection(shell: Shell, text: str) -> None:
+    if text:
+        shell.switch(text)
+    shell.say(f"collection {sanitise_line(shell.collection.name)}")
+
+
+def _info(shell: Shell, _: str) -> None:
+    shell.say(pairs(shell.collection.info(), shell.style))
+
+
+def _help(shell: Shell, _: str) -> None:
+    rows = [(f".{command.name} {command.argument}".rstrip(), command.help) for command in COMMANDS.values()]
+    shell.say("A line searches; a line that begins with a dot is a command:\n")
+    shell.say(columns(rows, shell.style))
+    shell.say("\nAn option without a value shows it; the value `default` gives it back to the collection.")
+
+
+def _quit(shell: Shell, _: str) -> None:
+    shell.finished = True
+
+
+_TABLE = (
+    _option("k", "N", "hits to show", _whole),
+    _option("candidates", "N", "passages that the reranker reads", _whole),
+    _option(
+        "first-stage",
+        "STAGE",
+        "bm25, dense or hybrid",
+        _one_of("bm25", "dense", "hybrid"),
+        values=lambda: ("bm25", "dense", "hybrid"),
+    ),
+    _option("rerank", "on|off", "let the cross-encoder order the candidates", _switch, values=_on_off),
+    _option("reranker", "MODEL", "the cross-encoder", str, values=lambda: model_names("cross-encoder")),
+    _option("interpolate", "W", "weight of the first stage beside the cross-encoder", _real(1000)),
+    _option("k1", "X", "BM25: how soon a repeated word counts no more", _real(1000)),
+    _option("b", "X", "BM25: how much long passages pay", _real(1)),
+    _option("in", "GLOB", "only documents whose key matches", str, field="keys"),
+    _option("where", "KEY=VALUE", "only documents with this metadata; adds up", _pair),
+    _option("per-document", "N", "hits from one document at most", _whole),
+    _option(
+        "long-passages",
+        "HOW",
+        "truncate or maxp",
+        _one_of("truncate", "maxp"),
+        values=lambda: ("truncate", "maxp"),
+    ),
+    Command("explain", "RANK|on|off", "where a hit's place comes from, or those of every search", _explain, _on_off),
+    Command("open", "RANK [editor]", "the hit's document in $PAGER, or a copy in $EDITOR", _open),
+    _toggle("full", "whole passages, not excerpts", "full"),
+    _toggle("timing", "where the time went", "timed"),
+    Command("collection", "NAME", "search another collection", _collection, collection_names),
+    Command("info", "", "what the collection holds", _info),
+    Command("help", "", "this list", _help),
+    Command("quit", "", "leave (Ctrl-D does too)", _quit),
+)
+
+COMMANDS: Mapping[str, Command] = {command.name: command for command in _TABLE}

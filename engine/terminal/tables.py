@@ -1,0 +1,134 @@
+"""Reports as aligned columns: what indexing did, collections, models, checks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from engine.records import AddReport, Document
+from engine.terminal.sanitise import sanitise, sanitise_line
+from engine.terminal.style import Style, cell_width
+
+__all__ = ["add_report", "add_report_record", "collections", "columns", "document", "document_record", "pairs"]
+
+_GAP = "  "
+
+
+def columns(rows: Iterable[Sequence[object]], style: Style, *, header: Sequence[str] = ()) -> str:
+    """Rows as left-aligned columns, numbers to the right; None is left blank, the last column runs free."""
+    table = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(isinstance(value, int | float | None) for value in column) for column in zip(*rows, strict=True)]
+    heads = [list(header)] if header else []
+    widths = [max(map(cell_width, column)) for column in zip(*heads, *table, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = []
+        for cell, width, right in zip(cells, widths, numeric, strict=True):
+            space = " " * (width - cell_width(cell))
+            padded.append(space + cell if right else cell + space)
+        return _GAP.join(padded).rstrip()
+
+    lines = [style.paint(line(head), "bold") for head in heads]
+    return "\n".join(lines + [line(row) for row in table])
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return sanitise_line(str(value))
+
+
+def pairs(record: Mapping[str, Any], style: Style, *, depth: int = 0) -> str:
+    """Names and values, one a line; a mapping inside is set in below its name."""
+    lines = []
+    margin = "  " * depth
+    width = max((len(name) for name in record), default=0)
+    for name, value in record.items():
+        label = style.paint(name.replace("_", " "), "bold")
+        if isinstance(value, Mapping) and value:
+            lines += [f"{margin}{label}", pairs(value, style, depth=depth + 1)]
+        elif isinstance(value, list | tuple) and value and not all(isinstance(item, str | int) for item in value):
+            lines.append(f"{margin}{label}")
+            lines += [f"{margin}  {_listed(item)}" for item in value]
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else _cell(value)
+            lines.append(f"{margin}{label}{' ' * (width - len(name))}  {sanitise_line(shown) or '–'}")
+    return "\n".join(lines)
+
+
+def collections(found: Iterable[Mapping[str, Any]], style: Style) -> str:
+    """Collections, one a line: the keys of the first are the columns."""
+    rows = list(found)
+    header = list(rows[0]) if rows else []
+    return columns([[row.get(name) for name in header] for row in rows], style, header=header)
+
+
+def _listed(item: object) -> str:
+    if isinstance(item, Mapping):
+        return sanitise_line(", ".join(f"{name} {_cell(value)}" for name, value in item.items()))
+    return _cell(item)
+
+
+def add_report_record(report: AddReport) -> dict[str, Any]:
+    """What an indexing run did, for JSON."""
+    return {
+        "added": report.added,
+        "updated": report.updated,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+        "rejected": report.rejected,
+        "passages": report.passages,
+        "rejections": [{"where": r.where, "line": r.line, "reason": r.reason} for r in report.rejections],
+        "seconds": dict(report.seconds),
+    }
+
+
+def add_report(report: AddReport, style: Style) -> str:
+    """What an indexing run did: counts, seconds by part, and the first documents that were refused, with reasons."""
+    counts = columns(
+        [
+            (name, getattr(report, name))
+            for name in ("added", "updated", "unchanged", "removed", "rejected", "passages")
+        ],
+        style,
+        header=("documents", ""),
+    )
+    # Passages are no documents: their line stands apart from the counts above it.
+    lines = counts.split("\n")
+    blocks = ["\n".join([*lines[:-1], "", lines[-1]])]
+    if report.seconds:
+        blocks.append(columns(list(report.seconds.items()), style, header=("seconds", "")))
+    if report.rejections:
+        shown = len(report.rejections)
+        head = "rejected" if shown == report.rejected else f"rejected (the first {shown} of {report.rejected:,})"
+        reasons = [f"  {sanitise_line(str(rejection))}" for rejection in report.rejections]
+        blocks.append("\n".join([style.paint(head, "yellow"), *reasons]))
+    return "\n\n".join(blocks)
+
+
+def document_record(found: Document) -> dict[str, Any]:
+    """A document for JSON; its text is exact."""
+    return {
+        "key": found.key,
+        "title": found.title,
+        "metadata": dict(found.metadata),
+        "pages": list(found.pages),
+        "text": found.text,
+    }
+
+
+def document(found: Document, style: Style) -> str:
+    """A document's title, key, metadata and text, page by page where it has pages."""
+    head = [style.paint(sanitise_line(found.title or found.key), "bold"), style.paint(sanitise_line(found.key), "cyan")]
+    head += [
+        style.paint(f"{sanitise_line(str(name))}: {_cell(value)}", "dim") for name, value in found.metadata.items()
+    ]
+    if not found.pages:
+        return "\n".join([*head, "", sanitise(found.text)])
+    ends = [*found.pages[1:], len(found.text)]
+    body = []
+    for number, (start, end) in enumerate(zip(found.pages, ends, strict=True), start=1):
+        body += ["", style.paint(f"— p. {number} —", "dim"), sanitise(found.text[start:end]).strip("\n")]
+    return "\n".join([*head, *body])

@@ -1,0 +1,58 @@
+"""A document's text in the user's pager or editor."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from engine.errors import InvalidOption
+
+__all__ = ["view"]
+
+# Programs that take `+LINE` ahead of the file.
+_AT_LINE = frozenset({"emacs", "less", "micro", "nano", "nvim", "vi", "view", "vim"})
+
+
+def view(text: str, line: int, out: IO[str], *, editor: bool = False) -> None:
+    """Show `text` from `line` on (counted from 1) in `$PAGER`, or a read-only copy of it in `$VISUAL` or `$EDITOR`.
+
+    Without a pager it is written to `out`. The copy has a name of its own, never one made from a document's key, and is
+    gone when the program ends.
+
+    Raises:
+        InvalidOption: the variable is unset or names nothing that can be run.
+    """
+    variables = ("VISUAL", "EDITOR") if editor else ("PAGER",)
+    command = next((found for name in variables if (found := os.environ.get(name))), None)
+    if command is None and not editor:
+        command = next(filter(shutil.which, ("less", "more")), None)
+    if command is None:
+        if editor:
+            raise InvalidOption("no editor is set", where="$EDITOR", hint="export EDITOR=nano")
+        out.write(f"{text}\n")
+        return
+    with tempfile.TemporaryDirectory(prefix="fouille-") as folder:
+        copy = Path(folder, "document.txt")
+        copy.write_text(text, encoding="utf-8")
+        copy.chmod(0o400)
+        _run(command, copy, line)
+
+
+def _run(command: str, copy: Path, line: int) -> None:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    if not words or shutil.which(words[0]) is None:
+        raise InvalidOption(f"{command!r} cannot be run", where="$PAGER or $EDITOR", hint="set it to a program")
+    place = [f"+{line}"] if Path(words[0]).name in _AT_LINE else []
+    # Ctrl-C belongs to the program while it runs. A handler, unlike SIG_IGN, is not handed down to it.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        subprocess.run([*words, *place, str(copy)], check=False)  # noqa: S603 - the user's own choice of program
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,158 @@
+"""Hits as a person sees them."""
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from engine.records import Hit, SearchResult
+from engine.terminal.render import EXCERPT_LINES, explain_hit, passage, render, timing
+from engine.terminal.style import PLAIN, Style, cell_width
+
+COLOUR = Style(colour=True, links=True, width=60)
+TEXT = "Les chevaux de trait tirent la charrue."
+HIT = Hit(
+    key="ferme/cheval.txt",
+    passage_id=1,
+    text=TEXT,
+    title="Le cheval",
+    start=0,
+    end=len(TEXT),
+    page=None,
+    line=3,
+    metadata={},
+    rank=1,
+    score=0.98765,
+    highlights=((4, 11),),
+    bm25_rank=2,
+    bm25_score=7.25,
+)
+RESULT = SearchResult(question="cheval", hits=(HIT,), candidates=1)
+
+
+def long_hit(lit_word: int) -> Hit:
+    words = [f"mot{number:03}" for number in range(200)]
+    text = " ".join(words)
+    start = text.index(words[lit_word])
+    return replace(HIT, text=text, highlights=((start, start + 6),))
+
+
+def test_a_hit_shows_rank_score_title_source_line_and_passage() -> None:
+    assert render(RESULT, PLAIN) == (
+        " 1  0.9877  Le cheval\n    ferme/cheval.txt l. 3\n    Les chevaux de trait tirent la charrue."
+    )
+
+
+def test_a_page_is_named_before_a_line() -> None:
+    assert "ferme/cheval.txt p. 12" in render(replace(RESULT, hits=(replace(HIT, page=12),)), PLAIN)
+
+
+def test_a_document_without_title_goes_by_its_key() -> None:
+    assert render(replace(RESULT, hits=(replace(HIT, title=""),)), PLAIN).startswith(" 1  0.9877  ferme/cheval.txt\n")
+
+
+def test_the_question_s_words_are_lit() -> None:
+    assert "Les \x1b[1;33mchevaux\x1b[0m de trait" in render(RESULT, COLOUR)
+
+
+def test_no_colour_means_no_escape_character() -> None:
+    assert "\x1b" not in render(RESULT, PLAIN, explained=True)
+
+
+def test_a_key_a_title_and_a_text_cannot_write_to_the_terminal() -> None:
+    evil = "\x1b]52;c;QQ==\x07\x1b[2J\u202etxt"
+    hit = replace(HIT, key=evil, title=evil, text=evil, highlights=())
+    shown = render(replace(RESULT, hits=(hit,), reranker=evil), PLAIN, explained=True)
+    assert not set(shown) & {"\x1b", "\x07", "\u202e"}
+
+
+def test_a_web_address_becomes_a_link() -> None:
+    hit = replace(HIT, metadata={"url": "https://exemple.fr/a"})
+    assert "\x1b]8;;https://exemple.fr/a\x1b\\" in render(replace(RESULT, hits=(hit,)), COLOUR)
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "https://a\x1b\\b", "https://a b", 7])
+def test_anything_else_becomes_no_link(address: object) -> None:
+    hit = replace(HIT, metadata={"url": address})
+    assert "\x1b]8;;" not in render(replace(RESULT, hits=(hit,)), COLOUR)
+
+
+def test_a_long_passage_is_cut_to_where_most_is_lit() -> None:
+    lines = passage(long_hit(150), COLOUR)
+    assert len(lines) == EXCERPT_LINES
+    assert "\x1b[1;33mmot150\x1b[0m" in "".join(lines)
+    assert lines[0].startswith("… ")
+    assert lines[-1].endswith(" …")
+
+
+def test_a_long_passage_with_nothing_lit_shows_its_beginning() -> None:
+    lines = passage(replace(long_hit(0), highlights=()), PLAIN)
+    assert lines[0].startswith("mot000")
+
+
+def test_the_full_passage_keeps_its_line_breaks() -> None:
+    hit = replace(HIT, text="un\ndeux\n\ntrois", highlights=())
+    assert passage(hit, PLAIN, full=True) == ["un", "deux", "trois"]
+
+
+def test_an_excerpt_flows_over_line_breaks() -> None:
+    assert passage(replace(HIT, text="un\ndeux", highlights=()), PLAIN) == ["un deux"]
+
+
+def test_a_no_break_space_does_not_break_a_line() -> None:
+    text = "mot " * 4 + "«\u00a0titre\u00a0»"
+    assert passage(replace(HIT, text=text, highlights=()), Style(width=28))[-1] == "«\u00a0titre\u00a0»"
+
+
+def test_a_word_longer_than_the_line_is_cut() -> None:
+    lines = passage(replace(HIT, text="x" * 50, highlights=()), Style(width=26))
+    assert [len(line) for line in lines] == [20, 20, 10]
+
+
+def test_explain_shows_each_side() -> None:
+    hit = replace(HIT, dense_score=0.5, fused_score=0.75)
+    assert explain_hit(hit) == "bm25 7.2500 (#2) · dense 0.5000 (not in its candidates) · fused 0.7500"
+
+
+def test_explain_shows_both_parts_of_an_interpolated_score() -> None:
+    hit = replace(HIT, score=2.5, rerank_logit=2.0, rerank_score=0.88, first_stage_z=1.0, bm25_rank=1)
+    assert explain_hit(hit).endswith(
+        "rerank logit 2.0000, sigmoid 0.8800 · first stage z 1.0000 · score = logit 2.0000 +0.5000 from the first stage"
+    )
+
+
+def test_explain_says_how_the_search_went() -> None:
+    result = replace(RESULT, candidates=100, reranker="mini", truncated=4)
+    assert render(result, PLAIN, explained=True).startswith("bm25 → 100 candidates → mini → 4 truncated\n")
+
+
+def test_timing_ends_with_the_total() -> None:
+    assert timing({"total": 0.25, "first_stage": 0.0125}) == "first stage 12.5 ms · total 250.0 ms"
+
+
+@pytest.mark.parametrize(("text", "cells"), [("été", 3), ("e\u0301", 1), ("漢字", 4), ("l’œuvre…", 8), ("😀", 2)])
+def test_width_is_counted_in_cells(text: str, cells: int) -> None:
+    assert cell_width(text) == cells
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_colour_and_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert (Style.of(Terminal()).colour, Style.of(Terminal()).links) == (True, True)
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not Style.of(Terminal()).colour
+
+
+def test_a_dumb_terminal_and_a_pipe_get_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Style.of(Terminal()).colour
+    assert not Style.of(io.StringIO()).links
