@@ -1,0 +1,86 @@
+"""From bytes to text: what the file declares, UTF-8, and a guess that is named as one."""
+
+import codecs
+import re
+from typing import NamedTuple
+
+from engine.documents.extraction import Unreadable
+
+__all__ = ["Decoded", "decode", "guess", "marked_encoding"]
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Bytes above 127 that French text in windows-1252 holds: letters with accents, guillemets, quotes, dashes, °, §, €.
+_FRENCH = frozenset("àâäçéèêëîïôöùûüÿœæÀÂÄÇÉÈÊËÎÏÔÖÙÛÜŸŒÆ«»’‘“”–—…°§€•· \u00a0\u00ad²³ñá&".encode("cp1252"))
+_LATIN9_LIGATURE = re.compile(rb"[A-Za-z][\xbd\xbc][A-Za-z]")
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\x1b\x08")
+_SAMPLE = 64 * 1024
+
+
+class Decoded(NamedTuple):
+    """Text, and the encoding when it was guessed."""
+
+    text: str
+    guessed: str | None = None
+
+
+def marked_encoding(content: bytes) -> str | None:
+    """The encoding that a byte order mark announces."""
+    return next((name for mark, name in _MARKS if content.startswith(mark)), None)
+
+
+def decode(content: bytes, declared: str | None = None) -> Decoded:
+    """Decode a file: byte order mark, then UTF-8, then what the file declares, then a guess.
+
+    UTF-8 comes before a declaration because other encodings hardly ever pass for it, while files are often converted
+    without their declaration.
+
+    Raises:
+        Unreadable: these bytes are no text, or in no encoding that is known.
+    """
+    marked = marked_encoding(content)
+    if marked is not None:
+        try:
+            return Decoded(content.decode(marked).removeprefix("\ufeff"))
+        except UnicodeDecodeError as error:
+            raise Unreadable(f"its byte order mark says {marked}, its bytes do not") from error
+    try:
+        return Decoded(content.decode())
+    except UnicodeDecodeError as error:
+        failed_at = error.start
+    if declared is not None:
+        try:
+            return Decoded(content.decode(declared))
+        except (LookupError, UnicodeDecodeError):
+            pass
+    name = guess(content, failed_at)
+    if name == "utf-8":
+        text = content.decode(errors="replace")
+        return Decoded(text, f"utf-8 (guessed, {text.count(chr(0xFFFD))} characters damaged)")
+    return Decoded(content.decode(name, errors="replace"), f"{name} (guessed)")
+
+
+def guess(content: bytes, around: int = 0) -> str:
+    """The likely encoding of bytes that are no valid UTF-8, judged by a sample around the offset that failed.
+
+    Raises:
+        Unreadable: these bytes look like no text at all.
+    """
+    sample = content[max(0, around - _SAMPLE // 2) : around + _SAMPLE]
+    if sum(byte in _CONTROLS for byte in sample) > len(sample) // 200:
+        raise Unreadable("binary, not text")
+    damaged = sample.decode(errors="replace").count("\ufffd")
+    accented = sum(byte > 127 for byte in sample)
+    if damaged * 20 < accented:
+        return "utf-8"
+    if sum(byte in _FRENCH for byte in sample if byte > 127) >= 0.9 * accented:
+        return "iso8859-15" if _LATIN9_LIGATURE.search(sample) else "cp1252"
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(sample).best()
+    return "cp1252" if best is None else best.encoding

@@ -1,0 +1,254 @@
+"""HTML: the page's title and its main text, without menus, scripts and page furniture."""
+
+import html.entities
+import re
+from typing import Any
+
+from lxml import etree
+from lxml.html import HTMLParser
+
+from engine.documents.encoding import decode
+from engine.documents.extraction import Extraction
+from engine.documents.layout import Layout
+from engine.documents.text import in_one_line
+
+__all__ = ["page", "read"]
+
+_DECLARED = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]+) | <\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_XML = re.compile(rb"\s*(?:\xef\xbb\xbf)?<\?xml\s")
+_ENTITIES = html.entities.html5  # by name, with the semicolon
+
+
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+# Never text of the page.
+_DROPPED = _names(
+    """
+    script style noscript template head nav button input select textarea datalist svg math iframe object embed
+    canvas audio video dialog map progress meter
+    """
+)
+# Furniture when they belong to the page, content when they belong to an article (HTML Standard, landmark roles).
+_FURNITURE = frozenset({"header", "footer", "aside"})
+_SECTIONS = frozenset({"article", "main", "section"})
+_DROPPED_ROLES = _names(
+    """
+    navigation banner contentinfo search complementary menu menubar toolbar dialog alert
+    """
+)
+_DROPPED_CLASSES = _names(
+    """
+    nav navbar navigation navheader navfooter menu sidebar sphinxsidebar breadcrumb breadcrumbs related
+    relatedtopics footer skip-link sr-only visually-hidden cookie-banner mw-jump-link mw-editsection headerlink
+    toc-backref
+    """
+)
+_BLOCKS = _names(
+    """
+    address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form header
+    hgroup legend main ol p section summary table ul tbody thead tfoot caption
+    """
+)
+_HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+# A paragraph of its own; other blocks only start a new line.
+_PARAGRAPHS = (
+    frozenset({"p", "blockquote", "figure", "table", "ul", "ol", "dl", "section", "article", "main"}) | _HEADINGS
+)
+_LONGEST_CELL = 400
+
+
+def read(content: bytes) -> Extraction:
+    """Read an HTML page."""
+    declared = _DECLARED.search(content[:4096])
+    name = next(filter(None, declared.groups())).decode("ascii", "replace") if declared else None
+    text, guessed = decode(content, name)
+    title, body = page(text.encode(), is_xml=_XML.match(content) is not None)
+    return Extraction(body, title, {"encoding": guessed} if guessed else {})
+
+
+def page(content: bytes, *, is_xml: bool = False) -> tuple[str, str]:
+    """The title and the main text of a page in UTF-8. XHTML is read as XML when it is well-formed."""
+    root = _parse(content, is_xml)
+    if root is None:
+        return "", ""
+    elements = {name: list(root.iter(name, f"{{*}}{name}")) for name in ("title", "h1", "main", "body")}
+    body = _main(root, elements["main"]) or _text(elements["body"][0] if elements["body"] else root)
+    if not body:  # the rules took everything: better the menu than nothing
+        body = _text(elements["body"][0] if elements["body"] else root, keep_all=True)
+    return _title(elements["title"], elements["h1"]), body
+
+
+def _parse(content: bytes, is_xml: bool) -> Any:
+    if is_xml:
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+        try:
+            # The text was decoded already, so whatever the prolog declares is wrong by now.
+            return etree.fromstring(re.sub(rb"^\s*<\?xml[^>]*\?>", b"", content, count=1), parser)
+        except etree.XMLSyntaxError:
+            pass
+    if not content.strip():
+        return None
+    # The size of `content` is bounded; without huge_tree, libxml2 drops what is nested deeper than 256 elements.
+    return etree.fromstring(content, HTMLParser(encoding="utf-8", no_network=True, huge_tree=True))
+
+
+def _title(titles: list[Any], headings: list[Any]) -> str:
+    """The page's title; its first heading when the title only adds the site's name to it, or is missing."""
+    title = next(filter(None, (in_one_line("".join(e.itertext())) for e in titles[:1])), "")
+    heading = next(filter(None, (in_one_line("".join(e.itertext())) for e in headings)), "")
+    return heading if not title or (len(heading) > 2 and heading in title) else title
+
+
+def _main(root: Any, mains: list[Any]) -> str:
+    """The text of the page's <main>, empty when there is none."""
+    main = mains[0] if mains else next(iter(root.xpath("//*[@role='main']")), None)
+    return "" if main is None else _text(main)
+
+
+def _text(root: Any, *, keep_all: bool = False) -> str:
+    layout = Layout()
+    _Walk(layout, keep_all).run(root)
+    return layout.text()
+
+
+class _Walk:
+    """One pass over a tree, without recursion, that feeds the layout."""
+
+    def __init__(self, layout: Layout, keep_all: bool) -> None:
+        self.layout, self.keep_all = layout, keep_all
+        self.sections = 0  # articles and sections around
+        self.tables: list[bool] = []  # of the tables around: does it hold data?
+        self.lists: list[int | None] = []  # of the lists around: the number of the next item, None for bullets
+
+    def run(self, root: Any) -> None:
+        self._open(root)
+        around = [(root, iter(root))]
+        while around:
+            element, children = around[-1]
+            child = next(children, None)
+            if child is None:
+                around.pop()
+                self._close(element)
+                if around:
+                    self.layout.write(element.tail)
+            elif isinstance(child.tag, str) and (self.keep_all or not self._is_dropped(child)):
+                self._open(child)
+                around.append((child, iter(child)))
+            else:
+                if child.tag is etree.Entity:
+                    self.layout.write(_ENTITIES.get(child.text[1:]))
+                self.layout.write(child.tail)
+
+    def _is_dropped(self, element: Any) -> bool:
+        name = _name(element)
+        if name in _DROPPED or (name in _FURNITURE and not self.sections):
+            return True
+        attributes = element.attrib
+        if not attributes:
+            return False
+        role = attributes.get("role", "")
+        return (
+            "hidden" in attributes
+            or role in _DROPPED_ROLES
+            or attributes.get("aria-hidden") == "true"
+            or "display:none" in attributes.get("style", "").replace(" ", "")
+            or not _DROPPED_CLASSES.isdisjoint(attributes.get("class", "").lower().split())
+        )
+
+    def _open(self, element: Any) -> None:
+        name, layout = _name(element), self.layout
+        self.sections += name in _SECTIONS
+        if name in ("td", "th"):
+            layout.cell(in_data=bool(self.tables) and self.tables[-1])
+        elif name == "tr":
+            layout.line()
+        elif name == "table":
+            layout.paragraph()
+            self.tables.append(_holds_data(element))
+        elif name in ("ul", "ol", "menu"):
+            layout.line() if self.lists else layout.paragraph()
+            self.lists.append(_first_number(element) if name == "ol" else None)
+        elif name == "li":
+            layout.item(len(self.lists), self._marker())
+        elif name == "pre":
+            layout.preformatted += 1
+            layout.paragraph()
+        elif name in ("br", "hr"):
+            self._break(name)
+        else:
+            self._space(name)
+        layout.write(element.text)
+
+    def _close(self, element: Any) -> None:
+        name, layout = _name(element), self.layout
+        self.sections -= name in _SECTIONS
+        if name == "table":
+            self.tables.pop()
+            layout.paragraph()
+        elif name in ("ul", "ol", "menu"):
+            self.lists.pop()
+            layout.line() if self.lists else layout.paragraph()
+        elif name == "pre":
+            layout.paragraph()
+            layout.preformatted -= 1
+        elif name in ("li", "tr"):
+            layout.line()
+        elif name not in ("br", "hr"):
+            self._space(name)
+
+    def _break(self, name: str) -> None:
+        if self.tables and self.tables[-1]:
+            self.layout.write(" ")
+        elif name == "br":
+            self.layout.line()
+        else:
+            self.layout.paragraph()
+
+    def _space(self, name: str) -> None:
+        """What stands before and after an element that starts a line or a paragraph."""
+        in_data = bool(self.tables) and self.tables[-1]
+        if in_data and (name in _PARAGRAPHS or name in _BLOCKS):
+            self.layout.write(" ")
+        elif name in _PARAGRAPHS and not (self.lists and name == "p"):
+            self.layout.paragraph()
+        elif name in _PARAGRAPHS or name in _BLOCKS:
+            self.layout.line()
+
+    def _marker(self) -> str:
+        number = self.lists[-1] if self.lists else None
+        if number is None:
+            return "- "
+        self.lists[-1] = number + 1
+        return f"{number}. "
+
+
+def _name(element: Any) -> str:
+    """The element's name without its namespace."""
+    tag: str = element.tag
+    return tag.rpartition("}")[2] if "}" in tag else tag
+
+
+def _first_number(element: Any) -> int:
+    start = element.get("start", "1")
+    return int(start) if start.isdecimal() and len(start) < 7 else 1
+
+
+def _holds_data(table: Any) -> bool:
+    """Whether a table's cells are short texts, to be read row by row, rather than the parts of a page."""
+    length = 0
+    for element in table.iterdescendants():
+        if not isinstance(element.tag, str):
+            continue
+        name = _name(element)
+        if name in _HEADINGS or name in ("table", "pre", "ul", "ol"):
+            return False
+        length = 0 if name in ("td", "th") else length
+        length += len(element.text or "") + len(element.tail or "")
+        if length > _LONGEST_CELL:
+            return False
+    return True

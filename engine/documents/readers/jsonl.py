@@ -1,0 +1,123 @@
+"""JSONL: one JSON object a line."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NoReturn
+
+from engine.documents.extraction import MOST_LINE, Columns, Record, Unreadable
+from engine.documents.text import check_text
+from engine.records import Rejection
+
+__all__ = ["read"]
+
+_DEEPEST = 64
+_ID_FIELDS, _TITLE_FIELDS, _TEXT_FIELDS = ("_id", "id", "key"), ("title",), ("text", "contents")
+
+
+def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
+    """Read the records of a JSONL stream, holding one line at a time and no more than `MOST_LINE` bytes of it."""
+    row = 0
+    for number, line in _lines(stream):
+        if line is None:
+            yield Rejection("", f"line longer than {MOST_LINE // 1024**2} MB", number)
+            continue
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if not line.strip():
+            continue
+        row += 1
+        try:
+            yield _record(line, columns, row, number)
+        except Unreadable as error:
+            yield Rejection("", error.what, number)
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their numbers from 1; None for one that is too long."""
+    number = 0
+    while line := stream.readline(MOST_LINE + 1):
+        number += 1
+        if len(line) > MOST_LINE:
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(MOST_LINE)
+            yield number, None
+        else:
+            yield number, line
+
+
+def _record(line: bytes, columns: Columns, row: int, number: int) -> Record:
+    fields = _parse(line)
+    text = _pop(fields, (columns.text,) if columns.text else _TEXT_FIELDS, required=True)
+    title = _pop(fields, (columns.title,) if columns.title else _TITLE_FIELDS)
+    key = _pop(fields, (columns.id,) if columns.id else _ID_FIELDS, required=columns.id is not None, numbers=True)
+    metadata = fields.pop("metadata", None)
+    extra: dict[str, Any] = fields
+    if isinstance(metadata, dict):
+        extra |= metadata
+    elif metadata is not None:
+        extra["metadata"] = metadata
+    if b"\\u" in line:  # the only way for a NUL or a lone surrogate into parsed JSON
+        for name, value in (("text", text), ("title", title), ("id", key)):
+            _refuse_damaged(name, value or "")
+        _refuse_damaged("metadata", json.dumps(extra, ensure_ascii=False).replace("\\u0000", "\0"))
+    return Record(key, row, number, title or "", text or "", extra)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"not UTF-8, at byte {error.start + 1} of the line") from error
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"malformed JSON, {error.msg.lower()} at character {error.pos + 1}") from error
+    except RecursionError as error:
+        raise Unreadable("JSON nested too deeply") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise Unreadable(f"malformed JSON, {error}") from error
+    if not isinstance(value, dict):
+        raise Unreadable("not a JSON object")
+    if line.count(b"[") + line.count(b"{") > _DEEPEST:
+        _refuse_depth(value)
+    return value
+
+
+def _refuse_depth(value: object) -> None:
+    """Metadata is written as JSON again later, from deeper in the call stack than it was read."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise Unreadable("JSON nested too deeply")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Unreadable(f"malformed JSON, {name} is no number")
+
+
+def _pop(
+    fields: dict[str, Any], names: tuple[str, ...], *, required: bool = False, numbers: bool = False
+) -> str | None:
+    """Take the first of these fields that the record has, as text."""
+    name = next((name for name in names if name in fields), None)
+    if name is None:
+        if required:
+            raise Unreadable(f'missing field "{names[0]}"')
+        return None
+    value = fields.pop(name)
+    if numbers and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None and not required:
+        return None
+    if not isinstance(value, str):
+        raise Unreadable(f'field "{name}" is not text')
+    return value
+
+
+def _refuse_damaged(name: str, value: str) -> None:
+    if reason := check_text(value):
+        raise Unreadable(f'field "{name}" {reason}')

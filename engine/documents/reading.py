@@ -1,0 +1,109 @@
+"""From one file to its documents: the reader is called, its failures become rejections, its text takes one form."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from engine.documents.archives import open_expanded, read_expanded
+from engine.documents.discovery import Found
+from engine.documents.extraction import Columns, Unreadable
+from engine.documents.readers import PLAIN_TEXT, Format, format_of, record_reader, whole_reader
+from engine.documents.text import check_text, in_one_line, normalise, readable_name
+from engine.records import Document, Rejection
+
+__all__ = ["Placed", "read_file", "read_records", "read_stdin"]
+
+EMPTY = "empty document"
+
+
+class Placed(NamedTuple):
+    """A document, and where it was found, for a rejection that comes later."""
+
+    document: Document
+    where: str
+    line: int | None = None
+
+
+def read_file(found: Found, key: str, columns: Columns, *, is_alone: bool) -> Iterator[Placed | Rejection]:
+    """The documents of a file.
+
+    Args:
+        found: the file.
+        key: the key of the document in it.
+        columns: which columns or fields of its records to read.
+        is_alone: whether the file is the source; its records then go by their own ids, else by `key#id`.
+    """
+    form = format_of(found.name) or PLAIN_TEXT
+    if form.has_records:
+        yield from read_records(found, columns, missing_id=key, prefix="" if is_alone else f"{key}#")
+    else:
+        yield _read_whole(found, key, form)
+
+
+def _read_whole(found: Found, key: str, form: Format) -> Placed | Rejection:
+    try:
+        extraction = whole_reader(form)(read_expanded(found.path))
+    except Unreadable as error:
+        return Rejection(found.name, error.what)
+    except OSError as error:
+        return Rejection(found.name, _reason(error))
+    except Exception as error:  # noqa: BLE001 - parsers meet hostile files, and one of them must not stop the run
+        return Rejection(found.name, f"the {form.name} reader failed, {type(error).__name__}: {error}")
+    metadata = {"format": form.name} | extraction.metadata
+    text = normalise(extraction.text) if extraction.has_lines else extraction.text
+    title = in_one_line(extraction.title) or readable_name(found.name)
+    reason = check_text(text) or check_text(title) or check_text("".join(map(str, metadata.values())))
+    if reason or not text.strip():
+        return Rejection(found.name, reason or EMPTY)
+    return Placed(Document(key, text, title, metadata, extraction.pages, extraction.has_lines), found.name)
+
+
+def read_records(
+    found: Found, columns: Columns, *, missing_id: str | None, prefix: str = ""
+) -> Iterator[Placed | Rejection]:
+    """The records of a file, one at a time.
+
+    Args:
+        found: the file.
+        columns: which columns or fields to read.
+        missing_id: a record without an id goes by this and its row; None rejects it.
+        prefix: stands before each record's own id.
+    """
+    form = format_of(found.name) or Format("jsonl", "jsonl", has_records=True)
+    try:
+        with open_expanded(found.path) as stream:
+            yield from _records(stream, found.name, form, columns, missing_id, prefix)
+    except Unreadable as error:
+        yield Rejection(found.name, error.what)
+    except OSError as error:
+        yield Rejection(found.name, _reason(error))
+
+
+def read_stdin(columns: Columns) -> Iterator[Placed | Rejection]:
+    """The JSONL records on standard input; each needs an id, or the next pipe would replace this one's."""
+    form = Format("jsonl", "jsonl", has_records=True)
+    yield from _records(sys.stdin.buffer, "stdin", form, columns, None, "")
+
+
+def _records(
+    stream: BinaryIO, where: str, form: Format, columns: Columns, missing_id: str | None, prefix: str
+) -> Iterator[Placed | Rejection]:
+    for record in record_reader(form)(stream, columns):
+        if isinstance(record, Rejection):
+            yield Rejection(where, record.reason, record.line)
+            continue
+        if record.id is None and missing_id is None:
+            yield Rejection(where, 'missing field "_id"', record.line)
+            continue
+        key = f"{missing_id}#{record.row}" if record.id is None else prefix + record.id
+        text, title = normalise(record.text), in_one_line(record.title)
+        reason = check_text(text) or check_text(title) or check_text(key)
+        if reason or not key.strip() or not text.strip():
+            yield Rejection(where, reason or ("empty id" if text.strip() else EMPTY), record.line)
+            continue
+        metadata: dict[str, Any] = {"format": form.name} | dict(record.metadata)
+        yield Placed(Document(key, text, title, metadata), where, record.line)
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be read, {(error.strerror or type(error).__name__).lower()}"

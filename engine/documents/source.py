@@ -1,0 +1,171 @@
+"""What a person asks to index, found and named."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from engine.documents.discovery import CORPUS_NAMES, Found, Pattern, display, walk
+from engine.documents.extraction import Columns
+from engine.documents.reading import Placed, read_file, read_records, read_stdin
+from engine.errors import SourceNotFound
+from engine.records import Document, Rejection
+
+__all__ = ["Columns", "Source", "open_source"]
+
+_Kind = Literal["folder", "file", "glob", "stdin", "beir"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder, a file, a glob, a BEIR folder or standard input; `open_source` makes one.
+
+    Attributes:
+        name: first part of the keys of its files; `rename` changes it where two sources would share it.
+        location: its resolved path (a glob: the pattern below its resolved base), `-` for standard input.
+        columns: which columns or fields of its records to read.
+    """
+
+    name: str
+    location: str
+    kind: _Kind
+    base: Path = field(repr=False)
+    pattern: str | None = field(default=None, repr=False)
+    columns: Columns = field(default=Columns(), repr=False)
+
+    @property
+    def is_beir(self) -> bool:
+        """Whether it is a folder in the BEIR layout, whose passages are documents of their own."""
+        return self.kind == "beir"
+
+    @property
+    def keeps_passages(self) -> bool:
+        """Whether its documents are passages already, so that no splitter should cut them."""
+        return self.is_beir
+
+    def rename(self, name: str) -> "Source":
+        """The same source under another name."""
+        return replace(self, name=name)
+
+    def read(self, skipped: Counter[str] | None = None) -> Iterator[Document | Rejection]:
+        """Its documents in a stable order, and a rejection for each file or record that cannot be used.
+
+        Holds one file or record at a time, and the keys so far, to reject the second use of one. The `where` of a
+        rejection is the path below the source, so that `name/where` is the key of a file that could not be read.
+
+        Args:
+            skipped: counts the files of kinds that are not read here, by extension.
+
+        Raises:
+            SourceNotFound: there is nothing to read, or no longer.
+        """
+        keys: set[str] = set()
+        nothing = True
+        skipped = Counter() if skipped is None else skipped
+        for item in self._items(skipped):
+            nothing = False
+            if isinstance(item, Rejection):
+                yield item
+            elif item.document.key in keys:
+                yield Rejection(item.where, f'duplicate key "{item.document.key}", the first one is kept', item.line)
+            else:
+                keys.add(item.document.key)
+                yield item.document
+        if nothing and self.kind in ("folder", "glob"):
+            raise _nothing_to_read(self, skipped)
+
+    def _items(self, skipped: Counter[str]) -> Iterator[Placed | Rejection]:
+        if self.kind == "stdin":
+            yield from read_stdin(self.columns)
+        elif self.kind == "beir":
+            corpus = _corpus(self.base)
+            if corpus is None:
+                raise SourceNotFound("no corpus.jsonl in this BEIR folder any more", where=self.location)
+            yield from read_records(Found(corpus, corpus.name), self.columns, missing_id=None)
+        elif self.kind == "file":
+            yield from read_file(Found(self.base, display(self.base.name)), self.name, self.columns, is_alone=True)
+        else:
+            for found in self.files(skipped):
+                if isinstance(found, Rejection):
+                    yield found
+                else:
+                    yield from read_file(found, f"{self.name}/{found.name}", self.columns, is_alone=False)
+
+    def files(self, skipped: Counter[str] | None = None) -> Iterator[Found | Rejection]:
+        """The files of a folder or glob, without reading them; raises as `read`."""
+        _check_readable(self.base, self.location)
+        return walk(self.base, Pattern(self.pattern) if self.pattern else None, skipped)
+
+
+def open_source(spec: str, *, columns: Columns | None = None) -> Source:
+    """Find what `spec` names: a folder, a file, a glob, a BEIR folder, or `-` for JSONL on standard input.
+
+    Raises:
+        SourceNotFound: it does not exist, cannot be read, or holds no file that could be read.
+    """
+    columns = columns or Columns()
+    if spec == "-":
+        return Source("stdin", "-", "stdin", Path(), columns=columns)
+    if not spec.strip() or "\0" in spec:
+        raise SourceNotFound("a source without a name", hint="name a folder, a file, a glob, or - for JSONL on stdin")
+    path = Path(spec).expanduser()
+    if not os.path.lexists(path):
+        if not set(spec) & set("*?["):
+            raise SourceNotFound("no such file or folder", where=display(spec), hint="check the path")
+        return _glob(path, columns)
+    base = Path(os.path.realpath(path))
+    _check_readable(base, display(spec))
+    name, location = display(base.name) or "root", display(base)
+    if not base.is_dir():
+        return Source(name, location, "file", base, columns=columns)
+    if _corpus(base):
+        return Source(name, location, "beir", base, columns=columns)
+    return _with_files(Source(name, location, "folder", base, columns=columns))
+
+
+def _glob(path: Path, columns: Columns) -> Source:
+    """A glob's base is the longest part of it without wildcards."""
+    parts = path.parts
+    first = next(at for at, part in enumerate(parts) if set(part) & set("*?["))
+    base = Path(os.path.realpath(Path(*parts[:first])))
+    pattern = "/".join(parts[first:])
+    _check_readable(base, display(base))
+    location = f"{display(base).rstrip('/')}/{display(pattern)}"
+    return _with_files(Source(display(base.name) or "root", location, "glob", base, pattern, columns))
+
+
+def _with_files(source: Source) -> Source:
+    skipped: Counter[str] = Counter()
+    if next(source.files(skipped), None) is None:
+        raise _nothing_to_read(source, skipped)
+    return source
+
+
+def _nothing_to_read(source: Source, skipped: Counter[str]) -> SourceNotFound:
+    hint = "hidden and ignored files do not count"
+    if skipped:
+        kinds = ", ".join(kind for kind, _ in skipped.most_common(4))
+        hint = f"{skipped.total()} files of other kinds were passed over: {kinds}"
+    what = "no file matches" if source.kind == "glob" else "empty folder, no file in it that fouille reads"
+    return SourceNotFound(what, where=source.location, hint=hint)
+
+
+def _check_readable(path: Path, shown: str) -> None:
+    try:
+        if path.is_dir():
+            next(path.iterdir(), None)
+        elif path.is_file():
+            path.open("rb").close()
+        elif path.exists():
+            raise SourceNotFound("neither a file nor a folder", where=shown, hint="use - to read JSONL from stdin")
+        else:
+            raise SourceNotFound("no such file or folder", where=shown, hint="check the path")
+    except OSError as error:
+        what = f"cannot be read, {(error.strerror or type(error).__name__).lower()}"
+        raise SourceNotFound(what, where=shown, hint="check its permissions") from error
+
+
+def _corpus(folder: Path) -> Path | None:
+    return next((folder / name for name in CORPUS_NAMES if (folder / name).is_file()), None)
