@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.errors import CollectionDamaged, CollectionOutdated, StorageError
 from engine.records import Document, Passage, Span
 
-__all__ = ["Catalog", "Change", "Entry", "Placed"]
+__all__ = ["Catalog", "Change", "Entry", "Origin", "Placed"]
 
 APPLICATION = 0x666F7569  # "foui", so that a foreign database is told from ours
 FORMAT = 1
@@ -27,7 +27,8 @@ FORMAT = 1
 _SCHEMA = """
 CREATE TABLE memory (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE changes (sequence INTEGER PRIMARY KEY, last_passage INTEGER NOT NULL);
-CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, location TEXT NOT NULL UNIQUE);
+CREATE TABLE sources (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, location TEXT NOT NULL UNIQUE, whole INTEGER NOT NULL);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, title TEXT NOT NULL, metadata TEXT NOT NULL,
     hash BLOB NOT NULL, source INTEGER REFERENCES sources, pages TEXT NOT NULL, has_lines INTEGER NOT NULL,
@@ -57,6 +58,15 @@ class Entry:
     id: int
     hash: bytes
     source: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A source: its name in keys, where it lies, and whether its documents are passages already."""
+
+    name: str
+    location: str
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +194,11 @@ class Catalog:
                 else:
                     self._connection.execute("REPLACE INTO memory VALUES (?, ?)", (name, json.dumps(value)))
 
-    def source(self, name: str, location: str) -> tuple[int, str]:
-        """The id and the unique name of the source at `location`, made from `name` when it is new."""
+    def source(self, name: str, location: str, *, whole: bool) -> tuple[int, str]:
+        """The id and the unique name of the source at `location`, made from `name` when it is new.
+
+        `whole` says that its documents are passages already and stay as they are.
+        """
         if known := self._all("SELECT id, name FROM sources WHERE location = ?", (location,)):
             return known[0][0], known[0][1]
         taken = {row[0] for row in self._all("SELECT name FROM sources")}
@@ -193,12 +206,27 @@ class Catalog:
         while unique in taken:
             unique, number = f"{name}-{number}", number + 1
         with _reported(self.path):
-            cursor = self._connection.execute("INSERT INTO sources (name, location) VALUES (?, ?)", (unique, location))
+            cursor = self._connection.execute(
+                "INSERT INTO sources (name, location, whole) VALUES (?, ?, ?)", (unique, location, whole)
+            )
         return int(cursor.lastrowid or 0), unique
 
-    def sources(self) -> dict[int, tuple[str, str]]:
-        """Name and location of every source, by id."""
-        return {row[0]: (row[1], row[2]) for row in self._all("SELECT id, name, location FROM sources")}
+    def sources(self) -> dict[int, Origin]:
+        """Every source that ever brought a document, by id."""
+        rows = self._all("SELECT id, name, location, whole FROM sources ORDER BY id")
+        return {id_: Origin(name, location, bool(whole)) for id_, name, location, whole in rows}
+
+    def copy_sources(self, sources: Mapping[int, Origin]) -> None:
+        """Know the sources of another catalog, under the same ids."""
+        with _reported(self.path), self._atomic():
+            self._connection.executemany(
+                "INSERT INTO sources VALUES (?, ?, ?, ?)",
+                [(id_, one.name, one.location, one.whole) for id_, one in sources.items()],
+            )
+
+    def source_name(self, source: int | None) -> str:
+        """A source's name for a person; documents that came through the Python API have none."""
+        return self.sources()[source].name if source is not None else "(Python API)"
 
     # Writing ----------------------------------------------------------------------------------------------------
 
@@ -235,6 +263,11 @@ class Catalog:
         """The number of the last write transaction."""
         return int(self._all("SELECT max(sequence) FROM changes")[0][0])
 
+    @property
+    def in_step(self) -> bool:
+        """Whether every index had passed the last write when the catalog was purged."""
+        return bool(self._all("SELECT count(*) = 1 FROM changes")[0][0])
+
     def last_passage(self, sequence: int) -> int:
         """The highest passage id given out at or before `sequence`."""
         found = self._all("SELECT max(last_passage) FROM changes WHERE sequence <= ?", (sequence,))[0][0]
@@ -261,11 +294,12 @@ class Catalog:
         """The live document of that key, whole."""
         return next(self._documents("d.key = ? AND d.removed IS NULL", (key,)), None)
 
-    def documents(self) -> Iterator[tuple[Document, int | None]]:
-        """Every live document with its source, in the order they came."""
-        for row, source in self._all("SELECT id, source FROM documents WHERE removed IS NULL ORDER BY id"):
-            for document in self._documents("d.id = ?", (row,)):
-                yield document, source
+    def documents(self, source: int | None) -> Iterator[Document]:
+        """Every live document of a source (None: of the Python API), in the order they came."""
+        for (row,) in self._all(
+            "SELECT id FROM documents WHERE source IS ? AND removed IS NULL ORDER BY id", (source,)
+        ):
+            yield from self._documents("d.id = ?", (row,))
 
     def _documents(self, condition: str, values: Sequence[object]) -> Iterator[Document]:
         sql = f"""SELECT d.key, coalesce(d.text, p.text), d.title, d.metadata, d.pages, d.has_lines
@@ -311,6 +345,11 @@ class Catalog:
         while rows := self._all(sql, (after, upto, window)):
             yield [row[0] for row in rows], [(row[1], row[2]) for row in rows]
             after = rows[-1][0]
+
+    def live_between(self, after: int, upto: int) -> int:
+        """How many live passages have `after` < id <= `upto`."""
+        sql = "SELECT count(*) FROM passages WHERE id > ? AND id <= ? AND removed IS NULL"
+        return int(self._all(sql, (after, upto))[0][0])
 
     def removed(self, since: int, upto: int, below: int) -> Ids:
         """Ids up to `below` that were removed after sequence `since` and at or before `upto`."""

@@ -90,6 +90,11 @@ class Passage:
     line: int | None
     metadata: Mapping[str, Any]
 
+    @property
+    def input(self) -> str:
+        """What both stages read of it."""
+        return passage_input(self.title, self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
@@ -207,7 +212,14 @@ class SearchResult:
 
 @dataclass(slots=True)
 class AddReport:
-    """Counts of one indexing run; `rejections` holds the first reasons, `rejected` counts them all."""
+    """What one indexing run did.
+
+    Attributes:
+        added, updated, unchanged, removed: documents.
+        rejected: files and records that were not indexed; `rejections` holds the first reasons.
+        passages: in the collection afterwards.
+        seconds: by part: reading, bm25, encoding, tokens.
+    """
 
     added: int = 0
     updated: int = 0
@@ -225,3 +237,11 @@ class AddReport:
         self.rejected += 1
         if len(self.rejections) < self.KEPT_REJECTIONS:
             self.rejections.append(rejection)
+
+    def include(self, other: "AddReport") -> None:
+        """Add another report's counts to these."""
+        for name in ("added", "updated", "unchanged", "removed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for rejection in other.rejections:
+            self.reject(rejection)
+        self.rejected += other.rejected - len(other.rejections)

@@ -1,0 +1,341 @@
+"""One collection on disk: created, opened, written to, searched, verified.
+
+folder/
+CURRENT         which generation is the collection; a rebuild replaces it atomically
+write.lock      held by the one writer
+g1/             a generation: catalog.sqlite, bm25/, dense/, tokens/
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from engine import generation, inspection
+from engine.catalog import Catalog
+from engine.errors import CollectionDamaged, CollectionError, CollectionOutdated, InvalidOption
+from engine.indexing import Progress
+from engine.locking import locked
+from engine.models.shelf import Shelf
+from engine.reader import Reader
+from engine.records import AddReport, Document, SearchOptions, SearchResult
+from engine.search import WINDOW, Stale, plan, search
+from engine.settings import Settings
+from engine.writer import Writer
+from indexes.durable import refused
+
+if TYPE_CHECKING:
+    from engine.documents import Source
+
+__all__ = ["Collection", "list_collections"]
+
+_TRIES = 5
+_REBUILD = "index again with --rebuild"
+
+
+class Collection:
+    """A folder of passages that can be searched; a context manager.
+
+    Reading and searching never write to the folder. Writing takes the folder's lock, one writer at a time; what other
+    processes commit is seen by the next search. Not for several threads at once.
+
+    Attributes:
+        path: the folder.
+        shelf: the models in memory, which collections may share.
+    """
+
+    def __init__(self, path: Path, shelf: Shelf) -> None:
+        self.path, self.shelf = path, shelf
+        self._generation = generation.current(path)
+        self._reader = Reader(self._generation, shelf)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        *,
+        first_stage: str | None = None,
+        encoder: str | None = None,
+        reranker: str | None = None,
+        splitter: str | None = None,
+        settings: Settings | None = None,
+        shelf: Shelf | None = None,
+    ) -> "Collection":
+        """A new, empty collection.
+
+        Args:
+            path: its folder, which must not exist yet or be empty.
+            first_stage: bm25, dense or hybrid; None for hybrid where the encoder is at hand, else bm25.
+            encoder: bi-encoder, by name or folder.
+            reranker: cross-encoder, by name or folder.
+            splitter: `words:SIZE:OVERLAP` or `none`.
+            settings: defaults, device and precision; None for fouille's own.
+            shelf: models already in memory.
+
+        Raises:
+            InvalidOption: an option makes no sense, or the folder is taken.
+            ModelNotFound: a model asked for by name cannot be had.
+            StorageError: the folder cannot be written.
+        """
+        path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
+        memory = generation.fresh_memory(shelf, first_stage, encoder, reranker, splitter)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InvalidOption("the folder is taken", where=path, hint="choose another, or open the collection")
+        with refused(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{memory['uuid']}")
+            temporary.mkdir()
+        try:
+            generation.point_to(generation.make(temporary, memory))
+            with refused(path):
+                temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return cls(path, shelf)
+
+    @classmethod
+    def open(cls, path: Path | str, *, settings: Settings | None = None, shelf: Shelf | None = None) -> "Collection":
+        """An existing collection.
+
+        Raises:
+            CollectionNotFound: nothing there, or no collection.
+            CollectionDamaged, CollectionOutdated: it cannot be read by this fouille.
+        """
+        return cls(Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings()))
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def memory(self) -> Mapping[str, Any]:
+        """What the collection remembers: models, splitter, analysis, tuned values."""
+        return self._reader.memory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of every file; safe to call twice."""
+        self._reader.close()
+
+    # Writing ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self, progress: Progress | None = None) -> Iterator[Writer]:
+        with locked(self.path / "write.lock"):
+            generation.sweep(self.path)
+            with Writer(generation.current(self.path), self.shelf, progress) as writer:
+                yield writer
+        self._refresh()
+
+    def add(
+        self, documents: Iterable[Document], *, strict: bool = False, progress: Progress | None = None
+    ) -> AddReport:
+        """Add documents, or replace those whose content changed; unchanged ones are skipped.
+
+        Args:
+            documents: read once, in order; never all in memory, unless `strict`.
+            strict: stop at the first document that would be rejected, before anything is written.
+            progress: called with (part, done, total).
+
+        Raises:
+            CollectionBusy: another process writes to the collection.
+            DocumentError: with `strict`.
+            StorageError: the disk is full or the folder read-only; what was committed stays.
+        """
+        with self._writing(progress) as writer:
+            writer.add(documents, strict=strict)
+        return writer.report
+
+    def update(
+        self,
+        sources: "Sequence[Source]",
+        *,
+        prune: bool = False,
+        strict: bool = False,
+        progress: Progress | None = None,
+    ) -> AddReport:
+        """Bring the collection up to its sources; with `prune`, drop what they brought and no longer hold.
+
+        Raises:
+            SourceNotFound: a source cannot be read or is empty.
+            CollectionBusy, DocumentError, StorageError: as `add`.
+        """
+        with self._writing(progress) as writer:
+            writer.update(sources, prune=prune, strict=strict)
+        return writer.report
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Remove documents until their source is indexed again; returns how many there were."""
+        with self._writing() as writer:
+            writer.remove(keys)
+        return writer.report.removed
+
+    def remember(self, **values: Any) -> None:
+        """Store values (k1, b, fusion_weight, interpolate, candidates, reranker) for later searches; None forgets.
+
+        Raises:
+            InvalidOption: a name that only `rebuild` may change, or that nothing reads.
+        """
+        free = {"k1", "b", "fusion_weight", "interpolate", "candidates", "long_passages", "reranker"}
+        if unknown := sorted(set(values) - free):
+            raise InvalidOption("cannot be changed so", where=unknown[0], hint=f"known: {', '.join(sorted(free))}")
+        self._remember(values)
+
+    def _remember(self, values: Mapping[str, Any]) -> None:
+        with (
+            locked(self.path / "write.lock"),
+            closing(Catalog.open(generation.current(self.path) / "catalog.sqlite", write=True)) as catalog,
+        ):
+            catalog.remember(values)
+        self._refresh()
+
+    def widen(self, first_stage: str, encoder: str | None) -> None:
+        """Keep another index beside the one there is; the next `update` fills it.
+
+        Raises:
+            CollectionOutdated: it would drop an index, or change the encoder, which only a rebuild does.
+        """
+        memory = self.memory
+        if first_stage != memory["first_stage"] and first_stage != "hybrid":
+            raise CollectionOutdated(
+                f"the collection keeps {memory['first_stage']}, not {first_stage} alone", where=self.path, hint=_REBUILD
+            )
+        fresh = generation.fresh_memory(self.shelf, "hybrid", encoder or memory["encoder"], None, None)
+        self._remember({name: fresh[name] for name in ("first_stage", "encoder", "encoder_hash")})
+
+    @classmethod
+    def rebuild(
+        cls,
+        path: Path | str,
+        sources: "Sequence[Source]" = (),
+        *,
+        first_stage: str | None = None,
+        encoder: str | None = None,
+        reranker: str | None = None,
+        splitter: str | None = None,
+        settings: Settings | None = None,
+        shelf: Shelf | None = None,
+        prune: bool = False,
+        strict: bool = False,
+        progress: Progress | None = None,
+    ) -> AddReport:
+        """Build the collection anew beside itself, with other models or another splitter, then swap.
+
+        Every document that the catalog holds is carried over, then the sources are read; where the catalog is damaged,
+        the sources alone make the collection. Options left None stay what they were. Raises as `create` and `update`.
+        """
+        path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
+        with locked(path / "write.lock"):
+            old = _readable(path)
+            with closing(old) if old else nullcontext():
+                was = old.memory() if old else {}
+                stage = first_stage or was.get("first_stage")
+                if encoder is None and was.get("first_stage") != "bm25":
+                    encoder = was.get("encoder")
+                memory = generation.fresh_memory(shelf, stage, encoder, reranker, splitter or was.get("splitter"))
+                if reranker is None and was:
+                    memory["reranker"] = was["reranker"]
+                new = generation.make(path, memory)
+                try:
+                    with Writer(new, shelf, progress) as writer:
+                        if old:
+                            writer.carry_over(old)
+                        writer.update(sources, prune=prune, strict=strict)
+                    generation.point_to(new)
+                except BaseException:
+                    shutil.rmtree(new, ignore_errors=True)
+                    raise
+            generation.sweep(path)
+        return writer.report
+
+    # Reading ----------------------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """See what was committed since, in this generation or in the one that took its place."""
+        now = generation.current(self.path)
+        if now != self._generation:
+            self._reader.close()
+            self._generation, self._reader = now, Reader(now, self.shelf)
+        else:
+            self._reader.refresh()
+
+    def search(self, question: str, options: SearchOptions | None = None) -> SearchResult:
+        """The passages that answer a question, best first.
+
+        Raises:
+            InvalidQuestion: nothing to search for.
+            InvalidOption, ModelNotFound: an option cannot be met.
+            CollectionDamaged: a file of the collection cannot be trusted.
+        """
+        return next(self.search_many([question], options))
+
+    def search_many(self, questions: Iterable[str], options: SearchOptions | None = None) -> Iterator[SearchResult]:
+        """Answers to many questions, in order; their pairs share full batches. Raises as `search`."""
+        options, remaining = options or SearchOptions(), iter(questions)
+        while window := list(islice(remaining, WINDOW)):
+            yield from self._search_window(window, options)
+
+    def _search_window(self, questions: list[str], options: SearchOptions) -> list[SearchResult]:
+        for _ in range(_TRIES):
+            self._refresh()
+            with suppress(Stale):
+                return search(self._reader, questions, plan(self._reader, options))
+        raise CollectionDamaged("its indexes name passages that it lacks", where=self.path, hint=_REBUILD)
+
+    def keys(self, glob: str | None = None) -> list[str]:
+        """Keys of documents, in order; `*` and `?` in a glob match any character, `/` included."""
+        return self._reader.catalog.keys(glob)
+
+    def document(self, key: str) -> Document | None:
+        """A document, whole; None when there is none of that key."""
+        return self._reader.catalog.document(key)
+
+    def info(self) -> dict[str, Any]:
+        """What it holds and remembers, as JSON values."""
+        self._refresh()
+        return inspection.info(self.path, self._reader)
+
+    def verify(self) -> dict[str, Any]:
+        """Whether catalog and indexes agree: `state` is "sound", "pending" or "damaged", `problems` says why."""
+        self._refresh()
+        return inspection.verify(self.path, self._reader)
+
+
+def _readable(path: Path) -> Catalog | None:
+    """The catalog of the collection at `path`, or None where it is too damaged to read from."""
+    try:
+        catalog = Catalog.open(generation.current(path) / "catalog.sqlite")
+        if catalog.check():
+            catalog.close()
+            return None
+    except CollectionDamaged:
+        return None
+    return catalog
+
+
+def list_collections(folder: Path) -> list[dict[str, Any]]:
+    """Name, path, counts and first stage of every collection in a folder; a damaged one says so in `error`."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith(".") or not (path / generation.CURRENT).exists():
+            continue
+        entry: dict[str, Any] = {"name": path.name, "path": str(path)}
+        try:
+            with closing(Catalog.open(generation.current(path) / "catalog.sqlite")) as catalog:
+                entry |= catalog.counts() | {"first_stage": catalog.memory()["first_stage"], "error": None}
+        except CollectionError as error:
+            entry |= {"documents": None, "passages": None, "first_stage": None, "error": str(error)}
+        found.append(entry)
+    return found

@@ -1,0 +1,111 @@
+"""A collection's folder: which generation it points to, how one is made and takes another's place."""
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from engine.catalog import Catalog
+from engine.documents import Splitter
+from engine.errors import CollectionDamaged, CollectionNotFound, InvalidOption
+from engine.models import registry
+from engine.models.shelf import Shelf
+from indexes.analysis import DEFAULT_ANALYSIS
+from indexes.durable import refused, replace_file
+
+__all__ = ["CURRENT", "current", "fresh_memory", "make", "model_name", "point_to", "sweep"]
+
+CURRENT = "CURRENT"
+SPLITTER = "words:150:30"
+STAGES = ("bm25", "dense", "hybrid")
+_GENERATION = re.compile(r"g[1-9][0-9]*")
+
+
+def current(folder: Path) -> Path:
+    """The generation that a collection's folder points to.
+
+    Raises:
+        CollectionNotFound: there is no such folder, or it is no collection.
+        CollectionDamaged: it points to nothing.
+    """
+    try:
+        name = (folder / CURRENT).read_text("ascii").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        what = "this folder is no collection" if folder.is_dir() else "no such collection"
+        raise CollectionNotFound(what, where=folder, hint="see fouille list, or make it with fouille index") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CollectionDamaged(f"CURRENT cannot be read: {error}", where=folder) from error
+    if not _GENERATION.fullmatch(name) or not (folder / name).is_dir():
+        raise CollectionDamaged(
+            f"CURRENT names {name[:40]!r}, which is not there", where=folder, hint="index again with --rebuild"
+        )
+    return folder / name
+
+
+def model_name(name: str) -> str:
+    """A model's name as a collection remembers it: a folder by its whole path, so that it is found from elsewhere."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_dir() else name
+
+
+def fresh_memory(
+    shelf: Shelf, first_stage: str | None, encoder: str | None, reranker: str | None, splitter: str | None
+) -> dict[str, Any]:
+    """What a new collection remembers. The encoder asked for is fetched; the default one is used where it is at hand.
+
+    Raises:
+        InvalidOption: an unknown first stage or splitter.
+        ModelNotFound: an encoder or reranker asked for by name cannot be had.
+    """
+    if first_stage is not None and first_stage not in STAGES:
+        raise InvalidOption(f"{first_stage!r} is not one of {', '.join(STAGES)}", where="first_stage")
+    name = model_name(encoder or shelf.settings.encoder)
+    stage = first_stage or ("hybrid" if encoder is not None or shelf.at_hand(name) else "bm25")
+    if reranker is not None:
+        registry.fetch(reranker)
+    return {
+        "uuid": uuid.uuid4().hex,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made_by": _version(),
+        "first_stage": stage,
+        "encoder": name,
+        "encoder_hash": None if stage == "bm25" else registry.model_hash(registry.fetch(name)),
+        "reranker": model_name(reranker or shelf.settings.reranker),
+        "splitter": str(Splitter.parse(splitter or shelf.settings.splitter or SPLITTER)),
+        "analysis": DEFAULT_ANALYSIS.name,
+    }
+
+
+def _version() -> str:
+    try:
+        return version("fouille")
+    except PackageNotFoundError:  # pragma: no cover - run from a tree that was never installed
+        return "unknown"
+
+
+def make(folder: Path, memory: Mapping[str, Any]) -> Path:
+    """A new, empty generation beside the current one, which still is what readers see."""
+    numbers = [int(path.name[1:]) for path in folder.iterdir() if _GENERATION.fullmatch(path.name)]
+    generation = folder / f"g{max(numbers, default=0) + 1}"
+    with refused(generation):
+        generation.mkdir()
+    known = {name: value for name, value in memory.items() if value is not None}
+    Catalog.create(generation / "catalog.sqlite", known).close()
+    return generation
+
+
+def point_to(generation: Path) -> None:
+    """Make a generation the collection: one atomic replacement."""
+    replace_file(generation.parent / CURRENT, [generation.name.encode("ascii")])
+
+
+def sweep(folder: Path) -> None:
+    """Remove the generations that an interrupted or a finished rebuild left behind. The caller holds the lock."""
+    kept = current(folder)
+    for path in folder.iterdir():
+        if _GENERATION.fullmatch(path.name) and path != kept:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,236 @@
+"""A document's way in: checked, split, written to the catalog in transactions, then to the indexes.
+
+The catalog commits first; each index is brought up to it afterwards and records the sequence it has applied. Whatever
+was interrupted is found by comparing the two, so the next writer completes it and nothing needs repair.
+"""
+
+import json
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.catalog import Catalog, Entry, Placed
+from engine.documents import Splitter, check_text
+from engine.errors import CollectionDamaged, DocumentError
+from engine.records import AddReport, Document, Rejection, passage_input
+
+if TYPE_CHECKING:
+    from engine.models import BiEncoder
+    from indexes.bm25 import BM25Writer
+    from indexes.dense import DenseWriter
+
+__all__ = ["Intake", "Progress", "bring_up_bm25", "bring_up_dense", "stop_at_first", "timed"]
+
+Progress = Callable[[str, int, "int | None"], None]
+
+TRANSACTION_DOCUMENTS = 2_000
+TRANSACTION_CHARACTERS = 8_000_000
+ENCODING_WINDOW = 2_048
+"""Passages encoded between two durable steps: what an interruption may cost."""
+
+
+def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterator[Document | Rejection]:
+    """Documents that can be indexed, and a rejection in place of each that cannot; `seen` gathers keys."""
+    for item in incoming:
+        if isinstance(item, Rejection):
+            yield item
+        elif reason := _reason_to_reject(item, seen):
+            yield Rejection(item.key or "(no key)", reason)
+        else:
+            seen.add(item.key)
+            yield item
+
+
+def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
+    if not document.key:
+        return "no key"
+    if document.key in seen:
+        return "a second document with this key in one run"
+    for name, text in (("key", document.key), ("title", document.title), ("text", document.text)):
+        if reason := check_text(text):
+            return f"{name}: {reason}"
+    if not document.text.strip():
+        return "empty document"
+    try:
+        json.dumps(dict(document.metadata), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return f"metadata is not JSON: {error}"
+    return None
+
+
+def foreign(catalog: Catalog, document: Document, known: Entry | None, source: int | None) -> Rejection | None:
+    """A rejection where another source owns the key: it would otherwise be replaced in silence."""
+    if known is None or known.source == source:
+        return None
+    return Rejection(document.key, f"another source, {catalog.source_name(known.source)}, already brought this key")
+
+
+def stop_at_first(
+    catalog: Catalog, incoming: Iterable[Document | Rejection], seen: set[str], source: int | None
+) -> None:
+    """Read everything and write nothing (`--strict`).
+
+    Raises:
+        DocumentError: something would be rejected; names the first.
+    """
+    for item in checked(incoming, seen):
+        rejection = item if isinstance(item, Rejection) else foreign(catalog, item, catalog.entry(item.key), source)
+        if rejection:
+            raise DocumentError(str(rejection), hint="nothing was written: --strict")
+
+
+def digest(document: Document) -> bytes:
+    """16 bytes that change when anything a search could show changes."""
+    parts = [document.text, document.title, json.dumps(dict(document.metadata), sort_keys=True)]
+    parts.append(json.dumps([document.pages, document.has_lines]))
+    return blake2b("\0".join(parts).encode(), digest_size=16).digest()
+
+
+def place(document: Document, splitter: Splitter) -> list[Placed]:
+    """The document's passages, each with its page or line where the file has such."""
+    placed, line, reached = [], 1, 0
+    for start, end in splitter.split(document.text):
+        page = bisect_right(document.pages, start) if document.pages else None
+        if document.has_lines:
+            # Passages overlap, so the next may begin before the place already counted to.
+            counted = document.text.count("\n", reached, start) if start >= reached else 0
+            line += counted if start >= reached else -document.text.count("\n", start, reached)
+            reached = start
+        placed.append(Placed((start, end), page or None, line if document.has_lines else None))
+    return placed
+
+
+@dataclass(slots=True)
+class Intake:
+    """Writes a stream of documents to the catalog and, as each transaction commits, hands its passages on."""
+
+    catalog: Catalog
+    report: AddReport
+    progress: Progress
+    feed: Callable[[list[int], list[str], list[int]], None]
+    seen: set[str] = field(default_factory=set)
+    rejected_at: set[str] = field(default_factory=set)
+
+    def take(self, incoming: Iterable[Document | Rejection], splitter: Splitter, source: int | None) -> None:
+        """Index what can be indexed, counting everything; `seen` and `rejected_at` gather what was met."""
+        for group in self._groups(self._accepted(incoming)):
+            self._write(group, splitter, source)
+
+    def _accepted(self, incoming: Iterable[Document | Rejection]) -> Iterator[Document]:
+        for item in checked(incoming, self.seen):
+            if isinstance(item, Document):
+                yield item
+            else:
+                self.rejected_at.add(item.where)
+                self.report.reject(item)
+
+    def _groups(self, documents: Iterable[Document]) -> Iterator[list[Document]]:
+        group: list[Document] = []
+        characters = 0
+        for document in documents:
+            group.append(document)
+            characters += len(document.text)
+            if len(group) == TRANSACTION_DOCUMENTS or characters >= TRANSACTION_CHARACTERS:
+                yield group
+                group, characters = [], 0
+        if group:
+            yield group
+
+    def _write(self, group: Sequence[Document], splitter: Splitter, source: int | None) -> None:
+        ids: list[int] = []
+        texts: list[str] = []
+        gone: list[int] = []
+        counts = AddReport()
+        with self.catalog.change() as change:
+            for document in group:
+                known, mark = self.catalog.entry(document.key), digest(document)
+                if rejection := foreign(self.catalog, document, known, source):
+                    counts.reject(rejection)
+                    continue
+                if known is not None and known.hash == mark:
+                    counts.unchanged += 1
+                    continue
+                if known is not None:
+                    gone += change.remove(known.id)
+                new = change.add(document, mark, source, placed := place(document, splitter))
+                ids += new
+                texts += [passage_input(document.title, document.text[slice(*one.span)]) for one in placed]
+                counts.added += known is None
+                counts.updated += known is not None
+        self.report.include(counts)
+        self.progress("reading", len(self.seen), None)
+        if ids or gone:
+            self.feed(ids, texts, gone)
+
+    def forget(self, documents: Iterable[int]) -> None:
+        """Remove documents by row, in one transaction."""
+        gone: list[int] = []
+        with self.catalog.change() as change:
+            for row in documents:
+                gone += change.remove(row)
+                self.report.removed += 1
+        if gone:
+            self.feed([], [], gone)
+
+
+@contextmanager
+def timed(report: AddReport, part: str) -> Iterator[None]:
+    """Add the seconds spent inside to one part of the report."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        report.seconds[part] = report.seconds.get(part, 0.0) + time.perf_counter() - started
+
+
+def _lag(catalog: Catalog, applied: int, name: str) -> tuple[int, int]:
+    """The last passage id that an index knows, and the last that it should."""
+    if applied > catalog.sequence:
+        raise CollectionDamaged(
+            f"the {name} index is ahead of the catalog", where=catalog.path.parent, hint="index again with --rebuild"
+        )
+    return catalog.last_passage(applied), catalog.last_passage(catalog.sequence)
+
+
+def bring_up_bm25(catalog: Catalog, writer: "BM25Writer", progress: Progress) -> None:
+    """Apply to the BM25 index what the catalog has beyond it, and commit."""
+    known, last = _lag(catalog, writer.applied, "BM25")
+    target = catalog.sequence
+    if writer.applied == target:
+        return
+    writer.delete(catalog.removed(writer.applied, target, known).tolist())
+    done = 0
+    for ids, passages in catalog.added(known, last):
+        writer.add(ids, [passage_input(*passage) for passage in passages])
+        done += len(ids)
+        progress("bm25", done, None)
+    writer.commit(target)
+
+
+def bring_up_dense(catalog: Catalog, writer: "DenseWriter", encoder: "BiEncoder", progress: Progress) -> None:
+    """Encode what the catalog has beyond the dense index, window by window, each durable; then commit.
+
+    What an interrupted run has already encoded is not encoded again.
+    """
+    known, last = _lag(catalog, writer.applied, "dense")
+    target = catalog.sequence
+    if writer.applied == target:
+        return
+    writer.delete(catalog.removed(writer.applied, target, known))
+    total = catalog.live_between(known, last)
+    done = 0
+    progress("encoding", done, total)
+    for ids, passages in catalog.added(known, last, ENCODING_WINDOW):
+        missing = set(writer.pending(np.asarray(ids, np.int64)).tolist())
+        if rows := [row for row, id_ in enumerate(ids) if id_ in missing]:
+            vectors = encoder.encode_passages([passage_input(*passages[row]) for row in rows])
+            writer.add(np.asarray(ids, np.int64)[rows], vectors)
+        done += len(ids)
+        progress("encoding", done, total)
+    writer.commit(target)

@@ -1,0 +1,121 @@
+"""The reading side of one generation: its catalog, and its indexes as they are opened by the first search that asks."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.catalog import Catalog
+from engine.errors import CollectionOutdated
+from engine.models.shelf import Shelf
+from engine.records import FirstStage
+from engine.settings import cache_dir
+from engine.tokens import PassageTokens
+from indexes.analysis import DEFAULT_ANALYSIS, FRENCH_ANALYZER, Analysis
+
+if TYPE_CHECKING:
+    from engine.models import BiEncoder
+    from indexes.bm25 import BM25Index
+    from indexes.dense import DenseIndex
+
+__all__ = ["Reader", "analysis_of", "check_encoder"]
+
+ANALYSES = {analysis.name: analysis for analysis in (DEFAULT_ANALYSIS, FRENCH_ANALYZER)}
+
+
+def analysis_of(memory: Mapping[str, Any]) -> Analysis:
+    """The analysis that a collection was made with.
+
+    Raises:
+        CollectionOutdated: this fouille does not know it.
+    """
+    name = memory["analysis"]
+    if name not in ANALYSES:
+        raise CollectionOutdated(f"analysed with {name!r}, which this fouille lacks", hint="index again with --rebuild")
+    return ANALYSES[name]
+
+
+def check_encoder(memory: Mapping[str, Any], encoder: "BiEncoder") -> None:
+    """See that vectors made now can stand beside those of the collection.
+
+    Raises:
+        CollectionOutdated: the model of that name has changed.
+    """
+    if memory["encoder_hash"] != encoder.hash:
+        raise CollectionOutdated(
+            "this encoder is not the one that the collection was made with",
+            where=encoder.name,
+            hint="bring the old one back, or index again with --rebuild",
+        )
+
+
+class Reader:
+    """What a search reads. Nothing is written; each index is as it was at its last `refresh`.
+
+    Args:
+        folder: the generation.
+        shelf: where models come from.
+    """
+
+    def __init__(self, folder: Path, shelf: Shelf) -> None:
+        self.folder, self.shelf = folder, shelf
+        self.catalog = Catalog.open(folder / "catalog.sqlite")
+        self.memory = self.catalog.memory()
+        cache = cache_dir() / "tokens" / self.memory["uuid"]
+        self.tokens = PassageTokens(folder / "tokens", cache)
+        self._bm25: BM25Index | None = None
+        self._dense: DenseIndex | None = None
+
+    @property
+    def has_bm25(self) -> bool:
+        """Whether the collection keeps a BM25 index."""
+        return bool(self.memory["first_stage"] != "dense")
+
+    @property
+    def has_dense(self) -> bool:
+        """Whether the collection keeps vectors."""
+        return bool(self.memory["first_stage"] != "bm25")
+
+    @property
+    def bm25(self) -> "BM25Index | None":
+        """The BM25 index; None before the first writer has made it."""
+        if self._bm25 is None and self.has_bm25 and _holds_files(self.folder / "bm25"):
+            from indexes.bm25 import BM25Index
+
+            self._bm25 = BM25Index.open(self.folder / "bm25", analysis_of(self.memory))
+        return self._bm25
+
+    @property
+    def dense(self) -> "DenseIndex | None":
+        """The dense index; None before the first writer has made it."""
+        if self._dense is None and self.has_dense and _holds_files(self.folder / "dense"):
+            from indexes.dense import DenseIndex
+
+            self._dense = DenseIndex.open(self.folder / "dense")
+        return self._dense
+
+    def indexes(self, first_stage: FirstStage) -> "list[BM25Index | DenseIndex]":
+        """The indexes that a first stage uses."""
+        sides = (self.bm25 if first_stage != "dense" else None, self.dense if first_stage != "bm25" else None)
+        return [side for side in sides if side is not None]
+
+    def refresh(self) -> None:
+        """See what was committed since."""
+        self.memory = self.catalog.memory()
+        for part in (self._bm25, self._dense, self.tokens):
+            if part is not None:
+                part.refresh()
+
+    def close(self) -> None:
+        """Let go of every file; safe to call twice."""
+        if self._bm25 is not None:
+            self._bm25.close()
+        self.catalog.close()
+
+
+def _holds_files(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(True for _ in entries)
+    except FileNotFoundError:
+        return False

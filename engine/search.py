@@ -1,0 +1,383 @@
+"""The heart: questions → candidates → passages → reranked hits."""
+
+import time
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import InvalidOption, InvalidQuestion, ModelNotFound
+from engine.reader import check_encoder
+from engine.records import FirstStage, Hit, LongPassages, Passage, Ranking, SearchOptions, SearchResult
+from indexes import fusion
+
+if TYPE_CHECKING:
+    from engine.models import BiEncoder, CrossEncoder
+    from engine.reader import Reader
+
+__all__ = ["WINDOW", "Plan", "Stale", "clean", "plan", "search"]
+
+CANDIDATES = 100
+FUSION_WEIGHT = 0.5
+WINDOW = 64
+"""Questions whose pairs go to the reranker in one stream of batches."""
+
+
+_NOTHING = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+class Stale(Exception):
+    """A candidate's row was purged after the index was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Search options with nothing left open."""
+
+    k: int
+    candidates: int
+    first_stage: FirstStage
+    encoder: "BiEncoder | None"
+    reranker: "CrossEncoder | None"
+    interpolate: float
+    fusion_weight: float
+    k1: float | None
+    b: float | None
+    only: "NDArray[np.int64] | None"
+    below: int
+    per_document: int | None
+    long_passages: LongPassages
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """What the first stage found for one question, and each side's part in it."""
+
+    ranking: Ranking
+    bm25: Ranking | None
+    dense: Ranking | None
+    vector: "NDArray[np.float32] | None"
+
+    def only(self, keep: "NDArray[np.bool_]") -> "_Candidates":
+        return replace(self, ranking=Ranking(self.ranking.ids[keep], self.ranking.scores[keep]))
+
+
+def clean(question: str) -> str:
+    """A question as it is searched: NFC, without what no encoder can read.
+
+    Raises:
+        InvalidQuestion: nothing is left.
+    """
+    readable = question.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+    if not (text := unicodedata.normalize("NFC", readable).strip()):
+        raise InvalidQuestion("the question is empty", hint="ask something, in quotes")
+    return text
+
+
+def plan(reader: "Reader", options: SearchOptions) -> Plan:
+    """Options, then what the collection remembers, then defaults; models loaded.
+
+    Raises:
+        InvalidOption: a value makes no sense, or asks for an index that the collection lacks.
+        ModelNotFound: a model was asked for by name and cannot be had.
+    """
+    for name in ("k", "candidates", "per_document"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InvalidOption(f"{value} is less than 1", where=name)
+    memory, notices = reader.memory, list[str]()
+    first_stage, encoder = _first_stage(reader, options, notices)
+    reranker = _reranker(reader, options, notices)
+    recommended = reranker.default_interpolate if reranker else None
+    # A reader sees one sequence: the lowest that the indexes it uses have applied.
+    sequence = min((index.applied for index in reader.indexes(first_stage)), default=0)
+    filtered = options.keys is not None or bool(options.where)
+    return Plan(
+        k=options.k,
+        candidates=max(options.k, options.candidates or memory.get("candidates") or CANDIDATES),
+        first_stage=first_stage,
+        encoder=encoder,
+        reranker=reranker,
+        interpolate=float(_first(options.interpolate, memory.get("interpolate"), recommended, 0.0)),
+        fusion_weight=float(_first(memory.get("fusion_weight"), FUSION_WEIGHT)),
+        k1=_first(options.k1, memory.get("k1")),
+        b=_first(options.b, memory.get("b")),
+        only=reader.catalog.select(options.keys, options.where, sequence) if filtered else None,
+        below=reader.catalog.last_passage(sequence) + 1,
+        per_document=options.per_document,
+        long_passages=options.long_passages or memory.get("long_passages") or "truncate",
+        notices=tuple(notices),
+    )
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _first_stage(reader: "Reader", options: SearchOptions, notices: list[str]) -> "tuple[FirstStage, BiEncoder | None]":
+    """Which first stage answers, and its encoder; falls back to BM25 only where nobody asked for more."""
+    asked = options.first_stage
+    wanted: FirstStage = asked or reader.memory["first_stage"]
+    for stage, there in (("bm25", reader.has_bm25), ("dense", reader.has_dense)):
+        if wanted in {stage, "hybrid"} and not there:
+            raise InvalidOption(
+                f"the collection has no {stage} index", where=f"--first-stage {wanted}", hint="index with hybrid"
+            )
+    if wanted == "bm25":
+        return "bm25", None
+    name = reader.memory["encoder"]
+    reason = None
+    if reader.dense is None or (reader.dense.applied == 0 and reader.catalog.sequence):
+        reason = "its passages are not encoded yet"
+    elif asked is None and not reader.shelf.at_hand(name):
+        reason = f"the encoder {name} is not on this machine"
+    if reason is None:
+        encoder = reader.shelf.encoder(name, fetch=True)
+        check_encoder(reader.memory, encoder)
+        return wanted, encoder
+    if asked is not None or not reader.has_bm25:
+        raise ModelNotFound(reason, where=reader.folder.parent, hint="run fouille index again, or search with bm25")
+    notices.append(f"{reason}: BM25 alone answers")
+    return "bm25", None
+
+
+def _reranker(reader: "Reader", options: SearchOptions, notices: list[str]) -> "CrossEncoder | None":
+    """The cross-encoder, or None where nobody insists on one and none is at hand."""
+    if options.rerank is False:
+        return None
+    name = options.reranker or reader.memory["reranker"]
+    insisted = options.reranker is not None or options.rerank is True
+    if not insisted and not reader.shelf.at_hand(name):
+        notices.append(f"no reranker at hand ({name}): the first stage alone answers; see fouille models")
+        return None
+    reranker = reader.shelf.reranker(name, fetch=insisted)
+    notices.extend(reranker.notices)
+    return reranker
+
+
+def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[SearchResult]:
+    """Answer a window of questions, in order; their pairs go to the reranker in one stream of batches.
+
+    Raises:
+        InvalidQuestion: a question is empty.
+        Stale: the collection was purged under the reader; refresh it and plan again.
+    """
+    texts = [clean(question) for question in questions]
+    timings: dict[str, float] = {}
+    with _timed(timings, "total"):
+        with _timed(timings, "first_stage"):
+            found = _candidates(reader, texts, chosen, timings)
+        logits, truncated = _rerank(reader, texts, found, chosen, timings)
+        orders = [_order(one, scores, chosen) for one, scores in zip(found, logits, strict=True)]
+        shown = {id_ for one, order in zip(found, orders, strict=True) for id_ in one.ranking.ids[order.top].tolist()}
+        with _timed(timings, "passages"):
+            passages = reader.catalog.passages(shown)
+        if len(passages) < len(shown):
+            raise Stale
+        hits = [tuple(_hits(reader, *one, passages)) for one in zip(texts, found, orders, truncated, strict=True)]
+    share = {part: seconds / len(questions) for part, seconds in timings.items()}
+    return [
+        SearchResult(
+            question=question,
+            hits=hits[index],
+            timings=share,
+            notices=chosen.notices,
+            candidates=len(found[index].ranking.ids),
+            truncated=0 if (cut := truncated[index]) is None else int(cut.sum()),
+            first_stage=chosen.first_stage,
+            reranker=chosen.reranker.name if chosen.reranker else None,
+        )
+        for index, question in enumerate(questions)
+    ]
+
+
+class _timed:  # noqa: N801 - a context manager that reads like a statement
+    """Add the seconds spent inside to one part of the timings."""
+
+    def __init__(self, timings: dict[str, float], part: str) -> None:
+        self._timings, self._part = timings, part
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = time.perf_counter() - self._started
+        self._timings[self._part] = self._timings.get(self._part, 0.0) + elapsed
+
+
+def _candidates(reader: "Reader", texts: Sequence[str], chosen: Plan, timings: dict[str, float]) -> list[_Candidates]:
+    """The first stage for every question; deeper where one document's passages crowd out the others."""
+    # Without a reranker the first k are the answer, but fusion still wants both sides deep.
+    wanted = chosen.k if chosen.reranker is None and chosen.first_stage != "hybrid" else chosen.candidates
+    found = _retrieve(reader, texts, chosen, wanted, timings)
+    if chosen.per_document is not None:
+        for index, text in enumerate(texts):
+            found[index] = _spread(reader, text, found[index], chosen, wanted, timings)
+    return found
+
+
+def _retrieve(
+    reader: "Reader", texts: Sequence[str], chosen: Plan, depth: int, timings: dict[str, float]
+) -> list[_Candidates]:
+    """`depth` passages by each side that the plan uses, fused where it uses both."""
+    rows = range(len(texts))
+    bm25: Sequence[Ranking | None] = [None for _ in rows]
+    dense: Sequence[Ranking | None] = bm25
+    vectors: Sequence[NDArray[np.float32] | None] = [None for _ in rows]
+    if chosen.first_stage != "dense" and reader.bm25 is not None:
+        with _timed(timings, "bm25"):
+            bm25 = reader.bm25.search_many(texts, depth, k1=chosen.k1, b=chosen.b, ids=chosen.only, below=chosen.below)
+    if chosen.encoder is not None and reader.dense is not None:
+        with _timed(timings, "encode"):
+            encoded = chosen.encoder.encode_queries(texts)
+        with _timed(timings, "dense"):
+            dense = reader.dense.search(encoded, depth, ids=chosen.only, below=chosen.below)
+            vectors = list(encoded)
+    return [_fused(reader, bm25[row], dense[row], vectors[row], chosen, depth) for row in rows]
+
+
+def _fused(
+    reader: "Reader",
+    bm25: Ranking | None,
+    dense: Ranking | None,
+    vector: "NDArray[np.float32] | None",
+    chosen: Plan,
+    depth: int,
+) -> _Candidates:
+    """Both sides as one ranking; a passage that only BM25 found gets its exact dense score."""
+    index = reader.dense
+    if bm25 is None or dense is None or index is None or vector is None:
+        return _Candidates(bm25 or dense or _NOTHING, bm25, dense, vector)
+
+    def dense_at(ids: "NDArray[np.int64]") -> "NDArray[np.float32]":
+        return index.scores(vector, ids)
+
+    both = fusion.convex(bm25, dense, weight=chosen.fusion_weight, dense_at=dense_at)
+    return _Candidates(Ranking(both.ids[:depth], both.scores[:depth]), bm25, dense, vector)
+
+
+def _spread(
+    reader: "Reader", text: str, found: _Candidates, chosen: Plan, wanted: int, timings: dict[str, float]
+) -> _Candidates:
+    """At most `per_document` candidates of each document, as if the first stage had ranked only those."""
+    depth, limit = wanted, chosen.per_document or 1
+    while True:
+        owners = reader.catalog.owners(found.ranking.ids)
+        seen: defaultdict[int, int] = defaultdict(int)
+        keep = np.zeros(len(found.ranking.ids), np.bool_)
+        for place, id_ in enumerate(found.ranking.ids.tolist()):
+            if (owner := owners.get(id_)) is None:
+                raise Stale
+            seen[owner] += 1
+            keep[place] = seen[owner] <= limit
+        exhausted = len(keep) < depth
+        if exhausted or keep.sum() >= wanted:
+            keep[np.flatnonzero(keep)[wanted:]] = False
+            return found.only(keep)
+        depth *= 4
+        found = _retrieve(reader, [text], chosen, depth, timings)[0]
+
+
+def _rerank(
+    reader: "Reader", texts: Sequence[str], found: Sequence[_Candidates], chosen: Plan, timings: dict[str, float]
+) -> "tuple[list[NDArray[np.float32] | None], list[NDArray[np.bool_] | None]]":
+    """Logits and truncation of every candidate, question by question; None without a reranker."""
+    sizes = [len(one.ranking.ids) for one in found]
+    if chosen.reranker is None or not sum(sizes):
+        return [None] * len(found), [None] * len(found)
+    ids = np.concatenate([one.ranking.ids for one in found])
+    unique, rows = np.unique(ids, return_inverse=True)
+    with _timed(timings, "tokens"):
+        tokens = _tokens(reader, chosen.reranker, unique)
+    pairs = np.stack([np.repeat(np.arange(len(found)), sizes), rows], axis=1).astype(np.int32)
+    with _timed(timings, "rerank"):
+        scores = chosen.reranker.score_tokens(texts, tokens, pairs, long_passages=chosen.long_passages)
+    cuts = np.cumsum(sizes)[:-1]
+    return list(np.split(scores.logits, cuts)), list(np.split(scores.truncated, cuts))
+
+
+def _tokens(reader: "Reader", reranker: "CrossEncoder", ids: "NDArray[np.int64]") -> Any:
+    def inputs(missing: "NDArray[np.int64]") -> list[str]:
+        passages = reader.catalog.passages(missing.tolist())
+        if len(passages) < len(missing):
+            raise Stale
+        return [passages[id_].input for id_ in missing.tolist()]
+
+    return reader.tokens.of(ids, reranker, inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """How one question's candidates end up: rows of the top k, best first, and what ordered them."""
+
+    top: "NDArray[np.int64]"
+    scores: "NDArray[np.float32]"
+    logits: "NDArray[np.float32] | None"
+    z: "NDArray[np.float32] | None"
+
+
+def _order(found: _Candidates, logits: "NDArray[np.float32] | None", chosen: Plan) -> _Order:
+    """By logit + W z, z being the first-stage score standardised over the candidates; ties by passage id."""
+    first = found.ranking.scores
+    if logits is None:
+        return _Order(np.arange(min(chosen.k, len(first))), first, None, None)
+    spread = float(first.std(dtype=np.float64))
+    z = ((first - first.mean(dtype=np.float64)) / (spread or 1.0)).astype(np.float32)
+    key = logits + np.float32(chosen.interpolate) * z
+    top = np.lexsort((found.ranking.ids, -key))[: chosen.k]
+    return _Order(top, key if chosen.interpolate else _sigmoid(logits), logits, z)
+
+
+def _sigmoid(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    with np.errstate(over="ignore"):
+        return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+
+
+def _hits(
+    reader: "Reader",
+    text: str,
+    found: _Candidates,
+    order: _Order,
+    truncated: "NDArray[np.bool_] | None",
+    passages: Mapping[int, Passage],
+) -> Iterator[Hit]:
+    from engine.highlights import highlights
+
+    ids = found.ranking.ids[order.top]
+    sides = [
+        {id_: place for place, id_ in enumerate(side.ids.tolist())} if side else {}
+        for side in (found.bm25, found.dense)
+    ]
+    exact = reader.dense.scores(found.vector, ids) if reader.dense is not None and found.vector is not None else None
+    for rank, (row, id_) in enumerate(zip(order.top.tolist(), ids.tolist(), strict=True), start=1):
+        passage = passages[id_]
+        bm25_at, dense_at = (side.get(id_) for side in sides)
+        logit = None if order.logits is None else float(order.logits[row])
+        yield Hit(
+            key=passage.key,
+            passage_id=id_,
+            text=passage.text,
+            title=passage.title,
+            start=passage.start,
+            end=passage.end,
+            page=passage.page,
+            line=passage.line,
+            metadata=passage.metadata,
+            rank=rank,
+            score=float(order.scores[row]),
+            highlights=highlights(text, passage.text),
+            bm25_rank=None if bm25_at is None else bm25_at + 1,
+            bm25_score=None if bm25_at is None or found.bm25 is None else float(found.bm25.scores[bm25_at]),
+            dense_rank=None if dense_at is None else dense_at + 1,
+            dense_score=None if exact is None else float(exact[rank - 1]),
+            fused_score=float(found.ranking.scores[row]) if found.bm25 and found.dense else None,
+            first_stage_z=None if order.z is None else float(order.z[row]),
+            rerank_logit=logit,
+            rerank_score=None if logit is None else float(_sigmoid(np.float32(logit).reshape(1))[0]),
+            truncated=bool(truncated is not None and truncated[row]),
+        )

@@ -1,0 +1,151 @@
+"""Passages' tokens, paid for once: kept in the collection by the indexer, else in the cache by the first search."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import FouilleError
+from engine.locking import locked
+from engine.records import Ragged, passage_input
+from indexes.segments import SegmentStore
+
+if TYPE_CHECKING:
+    from engine.catalog import Catalog
+    from engine.models import CrossEncoder
+
+__all__ = ["PassageTokens"]
+
+Ids = NDArray[np.int64]
+Inputs = Callable[[Ids], list[str]]
+
+WINDOW = 4_096
+
+
+class PassageTokens:
+    """Tokens of one collection's passages, by tokenizer.
+
+    Args:
+        folder: in the collection; a search only reads it.
+        cache: in the cache folder, of this collection alone; what a search tokenises is kept there.
+    """
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._folder, self._cache = folder, cache
+        self._stores: dict[Path, SegmentStore] = {}
+
+    def of(self, ids: Ids, reranker: "CrossEncoder", inputs: Inputs) -> Ragged:
+        """Tokens of passages, in the order of `ids` (int64[m], distinct); what is stored nowhere is tokenised."""
+        tokenizer = reranker.tokenizer_hash
+        parts, missing = [], np.ones(len(ids), np.bool_)
+        for store in (self._open(self._folder / tokenizer), self._open_cached(tokenizer)):
+            if store is not None and missing.any():
+                tokens, found = store.ragged(ids[missing])
+                places = np.flatnonzero(missing)[found]
+                parts.append((places, _taken(tokens, found)))
+                missing[places] = False
+        if missing.any():
+            fresh = reranker.tokenize_passages(inputs(ids[missing]))
+            parts.append((np.flatnonzero(missing), fresh))
+            self._keep(ids[missing], fresh, tokenizer)
+        return _joined(parts, len(ids))
+
+    def bring_up(self, catalog: "Catalog", reranker: "CrossEncoder") -> None:
+        """Tokenise what the catalog has beyond the collection's own store. The caller holds the collection's lock."""
+        folder = self._folder / reranker.tokenizer_hash
+        store = self._open(folder)
+        applied, target = 0 if store is None else store.applied, catalog.sequence
+        if applied >= target:
+            return
+        known = catalog.last_passage(applied)
+        if store is not None:
+            store.delete(catalog.removed(applied, target, known))
+        for ids, passages in catalog.added(known, catalog.last_passage(target), WINDOW):
+            wanted = np.asarray(ids, np.int64)
+            fresh = np.ones(len(ids), np.bool_) if store is None else ~store.stored(wanted)
+            texts = [passage_input(*passage) for passage, new in zip(passages, fresh, strict=True) if new]
+            tokens = reranker.tokenize_passages(texts)
+            store = store or self._create(folder, tokens)
+            store.append(wanted[fresh], tokens)
+        if store is not None:
+            store.commit(target)
+
+    def verify(self, catalog: "Catalog") -> list[str]:
+        """Problems in words, none when every store in the collection is sound and holds the catalog's passages."""
+        problems = []
+        for folder in sorted(self._folder.glob("*")) if self._folder.is_dir() else ():
+            try:
+                store = SegmentStore.open(folder)
+                store.verify()
+            except FouilleError as error:
+                problems.append(str(error))
+                continue
+            if not np.array_equal(store.ids(), catalog.visible(store.applied)):
+                problems.append(f"the tokens in {folder.name} are not those of the catalog's passages")
+        return problems
+
+    def refresh(self) -> None:
+        """See what another process has written since."""
+        for store in self._stores.values():
+            store.refresh()
+
+    def _open(self, folder: Path) -> SegmentStore | None:
+        if folder not in self._stores and folder.is_dir():
+            self._stores[folder] = SegmentStore.open(folder)
+        return self._stores.get(folder)
+
+    def _open_cached(self, tokenizer: str) -> SegmentStore | None:
+        try:
+            return self._open(self._cache / tokenizer)
+        except FouilleError:
+            # What the cache holds can be made again; a damaged one must not cost the answer.
+            shutil.rmtree(self._cache / tokenizer, ignore_errors=True)
+            return None
+
+    def _create(self, folder: Path, tokens: Ragged) -> SegmentStore:
+        kind = {"dtype": tokens.values.dtype.name, "width": None}
+        self._stores[folder] = SegmentStore.create(folder, kind=kind)
+        return self._stores[folder]
+
+    def _keep(self, ids: Ids, tokens: Ragged, tokenizer: str) -> None:
+        """Into the cache, if nobody else writes there; a cache that cannot be written costs time, not the answer."""
+        folder = self._cache / tokenizer
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            with locked(self._cache / "write.lock"):
+                store = self._open(folder)
+                if store is None:
+                    store = self._create(folder, tokens)
+                store.refresh()
+                new = ~store.stored(ids)
+                store.append(ids[new], _taken(tokens, new))
+                store.commit(store.applied)
+        except (FouilleError, OSError):
+            self._stores.pop(folder, None)
+
+
+def _taken(rows: Ragged, keep: NDArray[np.bool_]) -> Ragged:
+    """Only some of the rows."""
+    if keep.all():
+        return rows
+    lengths = np.diff(rows.offsets)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[keep])])
+    return Ragged(rows.values[np.repeat(keep, lengths)], offsets)
+
+
+def _joined(parts: list[tuple[NDArray[np.intp], Ragged]], size: int) -> Ragged:
+    """Rows from several places, each with the positions it fills, as one."""
+    if len(parts) == 1 and len(parts[0][0]) == size:
+        return parts[0][1]
+    lengths = np.zeros(size, np.int64)
+    for places, rows in parts:
+        lengths[places] = np.diff(rows.offsets)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    values = np.empty(int(offsets[-1]), parts[0][1].values.dtype if parts else np.uint16)
+    for places, rows in parts:
+        source = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], np.diff(rows.offsets))
+        values[source + np.repeat(offsets[places], np.diff(rows.offsets))] = rows.values
+    return Ragged(values, offsets)

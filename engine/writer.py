@@ -1,0 +1,181 @@
+"""A session of writing to one generation of a collection: the catalog first, then every index brought up to it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from engine.catalog import Catalog
+from engine.documents import Splitter
+from engine.indexing import Intake, Progress, bring_up_bm25, bring_up_dense, stop_at_first, timed
+from engine.models.shelf import Shelf
+from engine.reader import analysis_of, check_encoder
+from engine.records import AddReport, Document, Rejection
+from engine.tokens import PassageTokens
+
+if TYPE_CHECKING:
+    from engine.documents import Source
+    from indexes.bm25 import BM25Writer
+
+__all__ = ["Writer"]
+
+AS_IS = Splitter.parse("none")
+
+
+class Writer:
+    """Writes documents to a generation; the caller holds the collection's lock.
+
+    Leaving the `with` block without an error brings the indexes up to the catalog and purges what they have passed.
+    Leaving it with one keeps what was committed; the next writer completes it.
+
+    Args:
+        folder: the generation.
+        shelf: where the encoder and the reranker come from.
+        progress: called with (part, done, total) for the parts "reading", "bm25" and "encoding".
+    """
+
+    def __init__(self, folder: Path, shelf: Shelf, progress: Progress | None = None) -> None:
+        self.report = AddReport()
+        self.catalog = Catalog.open(folder / "catalog.sqlite", write=True)
+        self._folder, self._shelf = folder, shelf
+        self._memory: Mapping[str, Any] = self.catalog.memory()
+        self._progress: Progress = progress or (lambda _part, _done, _total: None)
+        self._open = ExitStack()
+        self._open.callback(self.catalog.close)
+        first_stage = self._memory["first_stage"]
+        self._bm25_folder = folder / "bm25" if first_stage != "dense" else None
+        self._dense_folder = folder / "dense" if first_stage != "bm25" else None
+        self._bm25: BM25Writer | None = None
+        self._fed = 0
+        self._intake = Intake(self.catalog, self.report, self._progress, self._feed)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._open:
+            if error is None:
+                self._finish()
+
+    def update(self, sources: "Sequence[Source]", *, prune: bool, strict: bool) -> None:
+        """Index what the sources hold; with `prune`, remove what they brought before and hold no more.
+
+        A document whose file is still there but was rejected this time is not pruned.
+
+        Raises:
+            DocumentError: with `strict`, at the first rejection, before anything is written.
+            SourceNotFound: a source cannot be read or holds nothing.
+        """
+        known = [self._known(source) for source in sources]
+        if strict:
+            seen: set[str] = set()
+            for row, source in known:
+                stop_at_first(self.catalog, source.read(), seen, row)
+        for row, source in known:
+            splitter = AS_IS if source.keeps_passages else Splitter.parse(self._memory["splitter"])
+            with timed(self.report, "reading"):
+                self._intake.take(source.read(), splitter, row)
+                if prune:
+                    self._prune(row)
+
+    def _known(self, source: "Source") -> "tuple[int, Source]":
+        row, name = self.catalog.source(source.name, source.location, whole=source.keeps_passages)
+        return row, source if name == source.name else source.rename(name)
+
+    def _prune(self, source: int) -> None:
+        kept, broken = self._intake.seen, self._intake.rejected_at
+        gone = [
+            row
+            for row, key in self.catalog.keys_of_source(source)
+            if key not in kept and key not in broken and key.rpartition("#")[0] not in broken
+        ]
+        self._intake.forget(gone)
+
+    def add(self, documents: Iterable[Document | Rejection], *, strict: bool = False) -> None:
+        """Index documents that no source brings.
+
+        Raises:
+            DocumentError: with `strict`, at the first that would be rejected, before anything is written.
+        """
+        if strict:
+            documents = list(documents)
+            stop_at_first(self.catalog, documents, set(), None)
+        with timed(self.report, "reading"):
+            self._intake.take(documents, Splitter.parse(self._memory["splitter"]), None)
+
+    def carry_over(self, old: Catalog) -> None:
+        """Index again every document of another generation, under the same sources."""
+        sources = old.sources()
+        self.catalog.copy_sources(sources)
+        for row in (*sources, None):
+            splitter = AS_IS if row is not None and sources[row].whole else Splitter.parse(self._memory["splitter"])
+            with timed(self.report, "reading"):
+                self._intake.take(old.documents(row), splitter, row)
+        # What is read from the sources next is told apart from what was carried over.
+        self._intake.seen.clear()
+        self.report.added = 0
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove documents; keys that name none are ignored."""
+        entries = [self.catalog.entry(key) for key in keys]
+        self._intake.forget(entry.id for entry in entries if entry is not None)
+
+    # The indexes ------------------------------------------------------------------------------------------------
+
+    def _feed(self, ids: list[int], texts: list[str], gone: list[int]) -> None:
+        """Hand a committed transaction's passages to BM25 at once: each is read from memory, not from the catalog."""
+        if not self._bm25_folder:
+            return
+        with timed(self.report, "bm25"):
+            if self._bm25 is None:
+                self._bm25 = self._open_bm25(self._bm25_folder)
+            else:
+                self._bm25.delete(gone)
+                self._bm25.add(ids, texts)
+        self._fed += len(ids)
+        self._progress("bm25", self._fed, None)
+
+    def _open_bm25(self, folder: Path) -> "BM25Writer":
+        """The BM25 writer, brought up to the catalog as it is now."""
+        from indexes.bm25 import BM25Writer
+
+        writer = self._open.enter_context(BM25Writer(folder, analysis_of(self._memory)))
+        bring_up_bm25(self.catalog, writer, self._progress)
+        return writer
+
+    def _finish(self) -> None:
+        """Bring every index up to the catalog, then purge what all have passed."""
+        folders = [folder for folder in (self._bm25_folder, self._dense_folder) if folder]
+        if not (self.catalog.in_step and all(folder.is_dir() for folder in folders)):
+            sequence = self.catalog.sequence
+            if self._bm25_folder:
+                with timed(self.report, "bm25"):
+                    writer = self._bm25 or self._open_bm25(self._bm25_folder)
+                    if writer.applied < sequence:
+                        writer.commit(sequence)
+            if self._dense_folder:
+                with timed(self.report, "encoding"):
+                    self._encode(self._dense_folder)
+            with timed(self.report, "tokens"):
+                self._tokenise()
+            self.catalog.purge(sequence)
+        self.report.passages = self.catalog.counts()["passages"]
+
+    def _encode(self, folder: Path) -> None:
+        from indexes.dense import DenseWriter
+
+        encoder = self._shelf.encoder(self._memory["encoder"], fetch=True)
+        check_encoder(self._memory, encoder)
+        with DenseWriter(folder, encoder.dimension, {"encoder": encoder.hash}) as writer:
+            bring_up_dense(self.catalog, writer, encoder, self._progress)
+
+    def _tokenise(self) -> None:
+        """Keep the tokens that the reranker will want, where it is at hand; a search can do without."""
+        name = self._memory["reranker"]
+        if self._shelf.at_hand(name):
+            PassageTokens(self._folder / "tokens", self._folder / "tokens").bring_up(
+                self.catalog, self._shelf.reranker(name)
+            )
