@@ -1,0 +1,101 @@
+"""French analysis: how text and questions become the terms that BM25 counts."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from indexes.lucene import Java, declare, own, path_of
+
+__all__ = ["DEFAULT_ANALYSIS", "FRENCH_ANALYZER", "STOP_WORDS", "Analysis", "analyzer"]
+
+Stemmer = Literal["none", "light", "minimal", "snowball"]
+Folding = Literal["none", "before", "after"]
+
+_BUILDER = "org/apache/lucene/analysis/custom/CustomAnalyzer$Builder"
+_STEMMERS: dict[Stemmer, list[tuple[str, list[str]]]] = {
+    "none": [],
+    "light": [("fr/FrenchLightStemFilterFactory", [])],
+    "minimal": [("fr/FrenchMinimalStemFilterFactory", [])],
+    "snowball": [("snowball/SnowballPorterFilterFactory", ["language", "French"])],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A chain of Lucene's: standard tokenizer, elision, lower case, stop words, folding, stemming.
+
+    A collection remembers `name`; an index made with another one must be rebuilt.
+
+    Attributes:
+        name: names the chain and its version, in letters, digits and `-`.
+        stop_words: removed after lower case and elision; None for Lucene's own FrenchAnalyzer, whole.
+        folding: whether accents and ligatures fall (`cœur` becomes `coeur`) before the stemmer or after it.
+        stemmer: light and minimal are Savoy's, snowball is Porter's.
+    """
+
+    name: str
+    stop_words: frozenset[str] | None
+    folding: Folding = "before"
+    stemmer: Stemmer = "snowball"
+
+
+_SNOWBALL = """
+    au aux avec ce ces dans de des du elle en et eux il je la le leur lui ma mais me même mes moi mon ne nos notre
+    nous on ou par pas pour qu que qui sa se ses sur ta te tes toi ton tu un une vos votre vous c d j l à m n s t y
+    été étée étées étés étant suis es est sommes êtes sont serai seras sera serons serez seront serais serait serions
+    seriez seraient étais était étions étiez étaient fus fut fûmes fûtes furent sois soit soyons soyez soient fusse
+    fusses fût fussions fussiez fussent ayant eu eue eues eus ai as avons avez ont aurai auras aura aurons aurez auront
+    aurais aurait aurions auriez auraient avais avait avions aviez avaient eut eûmes eûtes eurent aie aies ait ayons
+    ayez aient eusse eusses eût eussions eussiez eussent ceci cela celà cet cette ici ils les leurs quel quels quelle
+    quelles sans soi
+"""
+
+STOP_WORDS = frozenset(_SNOWBALL.split())
+"""Snowball's French stop words, the list that Lucene's FrenchAnalyzer removes."""
+
+FRENCH_ANALYZER = Analysis("lucene-french", None, "none", "light")
+"""Lucene's FrenchAnalyzer, what pyserini calls `fr`: the one to compare with."""
+
+DEFAULT_ANALYSIS = Analysis("french-1", STOP_WORDS)
+
+
+@cache
+def analyzer(analysis: Analysis) -> Java:
+    """The chain as a Lucene Analyzer. Analyzers are safe to share between threads, and are kept."""
+    if analysis.stop_words is None:
+        return declare("org/apache/lucene/analysis/fr/FrenchAnalyzer", "()V")()
+    with TemporaryDirectory() as folder:
+        Path(folder, "stop.txt").write_text("\n".join(sorted(analysis.stop_words)), "utf-8")
+        loader = declare(
+            "org/apache/lucene/analysis/util/FilesystemResourceLoader", "(Ljava/nio/file/Path;Ljava/lang/ClassLoader;)V"
+        )
+        here = own(path_of(folder), "java/nio/file/Path")
+        system = declare("java/lang/ClassLoader", getSystemClassLoader="static ()Ljava/lang/ClassLoader;")
+        builder = declare(
+            _BUILDER,
+            "(Lorg/apache/lucene/util/ResourceLoader;)V",
+            withTokenizer=f"(Ljava/lang/Class;[Ljava/lang/String;)L{_BUILDER};",
+            addTokenFilter=f"(Ljava/lang/Class;[Ljava/lang/String;)L{_BUILDER};",
+            build="()Lorg/apache/lucene/analysis/custom/CustomAnalyzer;",
+        )
+        chain = builder(loader(here, system.getSystemClassLoader()))
+        chain.withTokenizer(declare("org/apache/lucene/analysis/standard/StandardTokenizerFactory"), [])
+        for factory, options in _filters(analysis):
+            chain.addTokenFilter(declare(f"org/apache/lucene/analysis/{factory}"), options)
+        return chain.build()
+
+
+def _filters(analysis: Analysis) -> list[tuple[str, list[str]]]:
+    """The filters in order, as Lucene's factories and their options."""
+    filters: list[tuple[str, list[str]]] = [("core/LowerCaseFilterFactory", []), ("util/ElisionFilterFactory", [])]
+    if analysis.stop_words:
+        filters.append(("core/StopFilterFactory", ["words", "stop.txt"]))
+    folding = ("miscellaneous/ASCIIFoldingFilterFactory", list[str]())
+    if analysis.folding == "before":
+        filters.append(folding)
+    filters += _STEMMERS[analysis.stemmer]
+    if analysis.folding == "after":
+        filters.append(folding)
+    return filters

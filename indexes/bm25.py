@@ -1,0 +1,421 @@
+"""Reading the BM25 index: a question in, passages by descending score out; many questions at once.
+
+The writer stands in `indexes.bm25_writer`.
+"""
+
+import os
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.errors import CollectionDamaged, InvalidOption
+from engine.records import Ranking
+from indexes.analysis import Analysis, analyzer
+from indexes.bm25_writer import ID, TEXT, BM25Writer, id_queries, read_commit
+from indexes.lucene import Java, check_files, declare, errors_of, hits_of_search, own, path_of, text_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DEFAULT_B", "DEFAULT_K1", "BM25Index", "BM25Writer"]
+
+DEFAULT_K1 = 1.2
+DEFAULT_B = 0.75
+
+_MOST_TERMS = 64
+_LONG_QUESTION = 400
+_MOST_SEARCHERS = 8
+_MOST_THREADS = 16
+_CHECKED_AT_OPENING = 64 << 20
+_HIT = re.compile(r"fields=\[([^,]+), (-?\d+)\]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+class _View:
+    """One point in time of the index: a reader, and a searcher for each pair of k1 and b asked for."""
+
+    def __init__(self, reader: Java) -> None:
+        self.reader = own(
+            reader,
+            "org/apache/lucene/index/DirectoryReader",
+            numDocs="()I",
+            maxDoc="()I",
+            close="()V",
+            docFreq="(Lorg/apache/lucene/index/Term;)I",
+            getIndexCommit="()Lorg/apache/lucene/index/IndexCommit;",
+        )
+        self.users = 1
+        self._searchers: dict[tuple[float, float], Java] = {}
+        self._lock = threading.Lock()
+
+    def searcher(self, k1: float, b: float) -> Java:
+        with self._lock:
+            found = self._searchers.pop((k1, b), None)
+            if found is None:
+                kind = declare(
+                    "org/apache/lucene/search/IndexSearcher",
+                    "(Lorg/apache/lucene/index/IndexReader;)V",
+                    setSimilarity="(Lorg/apache/lucene/search/similarities/Similarity;)V",
+                )
+                similarity = declare("org/apache/lucene/search/similarities/BM25Similarity", "(FF)V")
+                found = kind(self.reader)
+                found.setSimilarity(similarity(k1, b))
+                while len(self._searchers) >= _MOST_SEARCHERS:
+                    del self._searchers[next(iter(self._searchers))]
+            self._searchers[k1, b] = found
+            return found
+
+
+class BM25Index:
+    """A BM25 index as it was when opened or last refreshed. Searching is safe from several threads at once."""
+
+    def __init__(self, folder: Path, directory: Java, reader: Java, analysis: Analysis) -> None:
+        """Not to be called: see `open`."""
+        self._folder, self._directory, self._analysis = folder, directory, analysis
+        self._lock = threading.Lock()
+        self._view = _View(reader)
+        self._applied = self._read_applied(self._view)
+        self._hits = hits_of_search()
+        self._sort = _by_score_then_id()
+        self._parser = own(
+            declare("org/apache/lucene/util/QueryBuilder", "(Lorg/apache/lucene/analysis/Analyzer;)V")(
+                analyzer(analysis)
+            ),
+            "org/apache/lucene/util/QueryBuilder",
+            createBooleanQuery="(Ljava/lang/String;Ljava/lang/String;)Lorg/apache/lucene/search/Query;",
+        )
+        self._filters: dict[bytes, Java] = {}
+
+    @classmethod
+    def open(cls, folder: Path, analysis: Analysis) -> "BM25Index":
+        """Open the last commit.
+
+        Raises:
+            CollectionDamaged: no index here, or a file of it is missing or altered.
+            CollectionOutdated: it was made with another analysis.
+            StorageError: it cannot be read.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise CollectionDamaged("the BM25 index is missing", where=folder, hint="index again with --rebuild")
+        with errors_of(folder):
+            directory = declare("org/apache/lucene/store/MMapDirectory", "(Ljava/nio/file/Path;)V", close="()V")(
+                path_of(folder)
+            )
+            try:
+                reader = _readers().open(directory)
+                try:
+                    return cls(folder, directory, reader, analysis)
+                except BaseException:
+                    reader.close()
+                    raise
+            except BaseException:
+                directory.close()
+                raise
+
+    def _read_applied(self, view: _View) -> int:
+        """What the view's commit says, once its files are known to be sound."""
+        names = _files(view)
+        if (
+            sum((self._folder / name).stat().st_size for name in names if (self._folder / name).exists())
+            <= _CHECKED_AT_OPENING
+        ):
+            check_files(self._folder, names)
+        applied = read_commit(_commit(view).getUserData(), self._folder, self._analysis)
+        if applied is None:
+            raise CollectionDamaged("this index was not made by fouille", where=self._folder)
+        return applied
+
+    @property
+    def applied(self) -> int:
+        """Sequence of the catalog that this point in time holds."""
+        return self._applied
+
+    @property
+    def count(self) -> int:
+        """Live passages."""
+        with errors_of(self._folder), self._using() as view:
+            return int(view.reader.numDocs())
+
+    @contextmanager
+    def _using(self) -> Iterator[_View]:
+        """The current view, kept open until the block is left even when a refresh replaces it."""
+        with self._lock:
+            view = self._view
+            if view.users == 0:
+                raise ValueError("the BM25 index is closed")
+            view.users += 1
+        try:
+            yield view
+        finally:
+            self._release(view)
+
+    def _release(self, view: _View) -> None:
+        with self._lock:
+            view.users -= 1
+            last = view.users == 0
+        if last:
+            with errors_of(self._folder):
+                view.reader.close()
+
+    def refresh(self) -> bool:
+        """Move to the last commit; whether there was a newer one. Searches that run finish on the older."""
+        with errors_of(self._folder), self._using() as view:
+            newer = _readers().openIfChanged(view.reader)
+            if newer is None:
+                return False
+            fresh = _View(newer)
+            try:
+                applied = self._read_applied(fresh)
+            except BaseException:
+                fresh.reader.close()
+                raise
+            with self._lock:
+                old, self._view, self._applied = self._view, fresh, applied
+            self._release(old)
+            return True
+
+    def search(
+        self,
+        question: str,
+        k: int,
+        *,
+        k1: float | None = None,
+        b: float | None = None,
+        ids: "NDArray[np.int64] | None" = None,
+        below: int | None = None,
+    ) -> Ranking:
+        """Rank passages by BM25 (Robertson and Zaragoza 2009, equation 3.15).
+
+        Args:
+            question: any text; never parsed as a query language. One of stop words alone finds nothing.
+            k: passages to return at most.
+            k1: term saturation, 0 or more.
+            b: length normalisation, 0 to 1.
+            ids: sorted int64[m], only these passages.
+            below: only passages with an id smaller than this.
+
+        Returns:
+            At most k passages, by descending score, ties by ascending id.
+
+        Raises:
+            InvalidOption: k, k1 or b is out of range.
+            CollectionDamaged, StorageError: the index could not be read.
+        """
+        k1, b = _checked(k, k1, b)
+        with errors_of(self._folder), self._using() as view:
+            return self._ranking(view, question, k, view.searcher(k1, b), self._filter(ids, below))
+
+    def search_many(
+        self,
+        questions: Sequence[str],
+        k: int,
+        *,
+        k1: float | None = None,
+        b: float | None = None,
+        ids: "NDArray[np.int64] | None" = None,
+        below: int | None = None,
+        threads: int | None = None,
+    ) -> list[Ranking]:
+        """`search` for each question, several at once: Lucene works outside Python's lock.
+
+        Args:
+            questions: any texts.
+            k: as for `search`, and so are k1, b, ids and below.
+            k1: term saturation.
+            b: length normalisation.
+            ids: sorted int64[m], only these passages.
+            below: only passages with an id smaller than this.
+            threads: how many at once; None for one per core, 16 at most.
+        """
+        k1, b = _checked(k, k1, b)
+        with errors_of(self._folder), self._using() as view:
+            searcher, restriction = view.searcher(k1, b), self._filter(ids, below)
+
+            def rank(question: str) -> Ranking:
+                with errors_of(self._folder):
+                    return self._ranking(view, question, k, searcher, restriction)
+
+            workers = min(threads or _usable_cores(), len(questions))
+            if workers <= 1:
+                return [rank(question) for question in questions]
+            pool = ThreadPoolExecutor(workers, "bm25-search")
+            try:
+                return list(pool.map(rank, questions))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _ranking(self, view: _View, question: str, k: int, searcher: Java, restriction: Java) -> Ranking:
+        query = self._query(view, question)
+        if query is None:
+            return _EMPTY
+        if restriction is not None:
+            query = _both(query, restriction)
+        found = self._best(searcher, query, k)
+        scores = np.array([float(score) for score, _ in found], np.float32)
+        return Ranking(np.array([int(number) for _, number in found], np.int64), scores)
+
+    def _best(self, searcher: Java, query: Java, k: int) -> list[tuple[str, str]]:
+        """Score and id of the k best passages, as text."""
+        most = declare("java/lang/Integer", "(I)V")(min(k, 2**31 - 1))
+        return _HIT.findall(
+            self._hits.invokeWithArguments([searcher, query, most, self._sort], pass_by_reference=False)
+        )
+
+    def _query(self, view: _View, question: str) -> Java:
+        """The question's terms as one disjunction, None when analysis leaves none."""
+        text = unicodedata.normalize("NFC", _SURROGATE.sub(" ", question))
+        if len(text) > _LONG_QUESTION:
+            return self._rarest(view, text)
+        return self._parser.createBooleanQuery(TEXT, text)
+
+    def _rarest(self, view: _View, text: str) -> Java:
+        """A long question keeps its rarest terms: the common ones cost most and say least."""
+        terms = dict.fromkeys(self._analysed(text))
+        term_of = declare("org/apache/lucene/index/Term", "(Ljava/lang/String;Ljava/lang/String;)V")
+        known = {term: java for term in terms if (java := term_of(TEXT, term)) is not None}
+        frequencies = {term: int(view.reader.docFreq(java)) for term, java in known.items()}
+        kept = sorted((term for term, count in frequencies.items() if count), key=frequencies.__getitem__)[:_MOST_TERMS]
+        if not kept:
+            return None
+        query_of = declare("org/apache/lucene/search/TermQuery", "(Lorg/apache/lucene/index/Term;)V")
+        return _joined([(query_of(known[term]), "SHOULD") for term in kept])
+
+    def _analysed(self, text: str) -> list[str]:
+        analyse = declare(
+            "io/anserini/analysis/AnalyzerUtils",
+            analyze="static (Lorg/apache/lucene/analysis/Analyzer;Ljava/lang/String;)Ljava/util/List;",
+        )
+        join = declare(
+            "java/lang/String",
+            join="static (Ljava/lang/CharSequence;Ljava/lang/Iterable;)Ljava/lang/String;",
+        )
+        joined: str = join.join("\n", analyse.analyze(analyzer(self._analysis), text))
+        return joined.split("\n") if joined else []
+
+    def _filter(self, ids: "NDArray[np.int64] | None", below: int | None) -> Java:
+        """A query for the passages allowed, None for all. The last set of ids is kept: a shell asks again."""
+        queries = []
+        if ids is not None:
+            key = np.ascontiguousarray(ids, np.int64).tobytes()
+            found = self._filters.get(key)
+            if found is None:
+                found = id_queries().newSetQuery(ID, ids.tolist(), pass_by_reference=False)
+                self._filters = {key: found}
+            queries.append(found)
+        if below is not None:
+            queries.append(id_queries().newRangeQuery(ID, -(2**63), below - 1))
+        if not queries:
+            return None
+        return queries[0] if len(queries) == 1 else _both(*queries)
+
+    def ids(self) -> "NDArray[np.int64]":
+        """int64[n]: ids of all live passages, ascending."""
+        everything = declare("org/apache/lucene/search/MatchAllDocsQuery", "()V")
+        with errors_of(self._folder), self._using() as view:
+            searcher = view.searcher(DEFAULT_K1, DEFAULT_B)
+            most = max(1, int(view.reader.maxDoc()))
+            found = self._best(searcher, everything(), most)
+        return np.sort(np.array([int(number) for _, number in found], np.int64))
+
+    def verify(self) -> None:
+        """Read every file of this point in time against its checksum, and the ids against the count.
+
+        Raises:
+            CollectionDamaged: what is wrong.
+        """
+        with errors_of(self._folder), self._using() as view:
+            check_files(self._folder, _files(view))
+        ids = self.ids()
+        if len(ids) != self.count or len(np.unique(ids)) != len(ids):
+            raise CollectionDamaged("passages are missing or stand twice in the BM25 index", where=self._folder)
+
+    def close(self) -> None:
+        """Release files and memory. Closing again does nothing."""
+        with self._lock:
+            if self._directory is None:
+                return
+            directory, self._directory = self._directory, None
+        self._release(self._view)
+        with errors_of(self._folder):
+            directory.close()
+
+    def __enter__(self) -> "BM25Index":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _checked(k: int, k1: float | None, b: float | None) -> tuple[float, float]:
+    k1, b = DEFAULT_K1 if k1 is None else k1, DEFAULT_B if b is None else b
+    if k < 1:
+        raise InvalidOption(f"{k} is not a number of hits", where="k", hint="ask for 1 or more")
+    if not 0 <= k1 < float("inf"):
+        raise InvalidOption(f"{k1} is out of range", where="k1", hint="give 0 or more")
+    if not 0 <= b <= 1:
+        raise InvalidOption(f"{b} is out of range", where="b", hint="give 0 to 1")
+    return k1, b
+
+
+def _commit(view: _View) -> Java:
+    kind = "org/apache/lucene/index/IndexCommit"
+    commit = view.reader.getIndexCommit()
+    return own(commit, kind, getUserData="()Ljava/util/Map;", getFileNames="()Ljava/util/Collection;")
+
+
+def _files(view: _View) -> list[str]:
+    return re.findall(r"[\w.]+", text_of(_commit(view).getFileNames()))
+
+
+def _readers() -> Java:
+    return declare(
+        "org/apache/lucene/index/DirectoryReader",
+        open="static (Lorg/apache/lucene/store/Directory;)Lorg/apache/lucene/index/DirectoryReader;",
+        openIfChanged="static (Lorg/apache/lucene/index/DirectoryReader;)Lorg/apache/lucene/index/DirectoryReader;",
+    )
+
+
+def _by_score_then_id() -> Java:
+    kind = "org/apache/lucene/search/SortField$Type"
+    kinds = declare(kind, valueOf=f"static (Ljava/lang/String;)L{kind};")
+    field = declare("org/apache/lucene/search/SortField", f"(Ljava/lang/String;L{kind};)V")
+    number = declare("org/apache/lucene/search/SortedNumericSortField", f"(Ljava/lang/String;L{kind};)V")
+    sort = declare("org/apache/lucene/search/Sort", "([Lorg/apache/lucene/search/SortField;)V")
+    by_score, by_id = kinds.valueOf("SCORE"), kinds.valueOf("LONG")
+    return sort([field(None, by_score), number(ID, by_id)])
+
+
+def _both(scored: Java, restriction: Java) -> Java:
+    return _joined([(scored, "MUST"), (restriction, "FILTER")])
+
+
+def _joined(clauses: list[tuple[Java, str]]) -> Java:
+    kind, name = "org/apache/lucene/search/BooleanQuery$Builder", "org/apache/lucene/search/BooleanClause$Occur"
+    builder = declare(
+        kind,
+        "()V",
+        add=f"(Lorg/apache/lucene/search/Query;L{name};)L{kind};",
+        build="()Lorg/apache/lucene/search/BooleanQuery;",
+    )()
+    occurs = declare(name, valueOf=f"static (Ljava/lang/String;)L{name};")
+    for query, occur in clauses:
+        role = occurs.valueOf(occur)
+        builder.add(query, role)
+    return builder.build()
+
+
+def _usable_cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
