@@ -1,6 +1,5 @@
 """HTML: the page's title and its main text, without menus, scripts and page furniture."""
 
-import html.entities
 import re
 from typing import Any
 
@@ -8,8 +7,9 @@ from lxml import etree
 from lxml.html import HTMLParser
 
 from engine.documents.encoding import decode
-from engine.documents.extraction import Extraction
+from engine.documents.extraction import Extraction, Unreadable
 from engine.documents.layout import Layout
+from engine.documents.markup import local_name, parse_xml, walk
 from engine.documents.text import in_one_line
 
 __all__ = ["page", "read"]
@@ -19,14 +19,14 @@ _DECLARED = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _XML = re.compile(rb"\s*(?:\xef\xbb\xbf)?<\?xml\s")
-_ENTITIES = html.entities.html5  # by name, with the semicolon
 
 
 def _names(listed: str) -> frozenset[str]:
     return frozenset(listed.split())
 
 
-# Never text of the page.
+_NEVER_TEXT = frozenset({"script", "style", "template", "head", "svg", "math", "iframe", "object"})
+# What a person works or plays with, beside the text of the page.
 _DROPPED = _names(
     """
     script style noscript template head nav button input select textarea datalist svg math iframe object embed
@@ -68,6 +68,9 @@ def read(content: bytes) -> Extraction:
     name = next(filter(None, declared.groups())).decode("ascii", "replace") if declared else None
     text, guessed = decode(content, name)
     title, body = page(text.encode(), is_xml=_XML.match(content) is not None)
+    first_line, _, rest = body.partition("\n")
+    if first_line == title and rest:  # the title stands before every passage as it is
+        body = rest.lstrip()
     return Extraction(body, title, {"encoding": guessed} if guessed else {})
 
 
@@ -85,11 +88,10 @@ def page(content: bytes, *, is_xml: bool = False) -> tuple[str, str]:
 
 def _parse(content: bytes, is_xml: bool) -> Any:
     if is_xml:
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
             # The text was decoded already, so whatever the prolog declares is wrong by now.
-            return etree.fromstring(re.sub(rb"^\s*<\?xml[^>]*\?>", b"", content, count=1), parser)
-        except etree.XMLSyntaxError:
+            return parse_xml(re.sub(rb"^\s*<\?xml[^>]*\?>", b"", content, count=1), "page")
+        except Unreadable:
             pass
     if not content.strip():
         return None
@@ -126,26 +128,15 @@ class _Walk:
         self.lists: list[int | None] = []  # of the lists around: the number of the next item, None for bullets
 
     def run(self, root: Any) -> None:
-        self._open(root)
-        around = [(root, iter(root))]
-        while around:
-            element, children = around[-1]
-            child = next(children, None)
-            if child is None:
-                around.pop()
-                self._close(element)
-                if around:
-                    self.layout.write(element.tail)
-            elif isinstance(child.tag, str) and (self.keep_all or not self._is_dropped(child)):
-                self._open(child)
-                around.append((child, iter(child)))
-            else:
-                if child.tag is etree.Entity:
-                    self.layout.write(_ENTITIES.get(child.text[1:]))
-                self.layout.write(child.tail)
+        for element, opens, text in walk(root, self._is_dropped):
+            if element is not None:
+                self._open(element) if opens else self._close(element)
+            self.layout.write(text)
 
     def _is_dropped(self, element: Any) -> bool:
-        name = _name(element)
+        name = local_name(element)
+        if self.keep_all:
+            return name in _NEVER_TEXT
         if name in _DROPPED or (name in _FURNITURE and not self.sections):
             return True
         attributes = element.attrib
@@ -161,7 +152,7 @@ class _Walk:
         )
 
     def _open(self, element: Any) -> None:
-        name, layout = _name(element), self.layout
+        name, layout = local_name(element), self.layout
         self.sections += name in _SECTIONS
         if name in ("td", "th"):
             layout.cell(in_data=bool(self.tables) and self.tables[-1])
@@ -182,10 +173,9 @@ class _Walk:
             self._break(name)
         else:
             self._space(name)
-        layout.write(element.text)
 
     def _close(self, element: Any) -> None:
-        name, layout = _name(element), self.layout
+        name, layout = local_name(element), self.layout
         self.sections -= name in _SECTIONS
         if name == "table":
             self.tables.pop()
@@ -227,12 +217,6 @@ class _Walk:
         return f"{number}. "
 
 
-def _name(element: Any) -> str:
-    """The element's name without its namespace."""
-    tag: str = element.tag
-    return tag.rpartition("}")[2] if "}" in tag else tag
-
-
 def _first_number(element: Any) -> int:
     start = element.get("start", "1")
     return int(start) if start.isdecimal() and len(start) < 7 else 1
@@ -244,7 +228,7 @@ def _holds_data(table: Any) -> bool:
     for element in table.iterdescendants():
         if not isinstance(element.tag, str):
             continue
-        name = _name(element)
+        name = local_name(element)
         if name in _HEADINGS or name in ("table", "pre", "ul", "ol"):
             return False
         length = 0 if name in ("td", "th") else length

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
-from engine.documents.extraction import MOST_LINE, Columns, Record, Unreadable
+from engine.documents.extraction import Columns, Record, Unreadable
+from engine.documents.lines import TOO_LONG, lines
 from engine.documents.text import check_text
 from engine.records import Rejection
 
@@ -15,11 +16,11 @@ _ID_FIELDS, _TITLE_FIELDS, _TEXT_FIELDS = ("_id", "id", "key"), ("title",), ("te
 
 
 def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
-    """Read the records of a JSONL stream, holding one line at a time and no more than `MOST_LINE` bytes of it."""
+    """Read the records of a JSONL stream, holding one line at a time."""
     row = 0
-    for number, line in _lines(stream):
+    for number, line in lines(stream):
         if line is None:
-            yield Rejection("", f"line longer than {MOST_LINE // 1024**2} MB", number)
+            yield Rejection("", TOO_LONG, number)
             continue
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -30,19 +31,6 @@ def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
             yield _record(line, columns, row, number)
         except Unreadable as error:
             yield Rejection("", error.what, number)
-
-
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Lines with their numbers from 1; None for one that is too long."""
-    number = 0
-    while line := stream.readline(MOST_LINE + 1):
-        number += 1
-        if len(line) > MOST_LINE:
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(MOST_LINE)
-            yield number, None
-        else:
-            yield number, line
 
 
 def _record(line: bytes, columns: Columns, row: int, number: int) -> Record:

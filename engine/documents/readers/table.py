@@ -1,0 +1,131 @@
+"""CSV and TSV: a header that names the columns, then a document a row."""
+
+import csv
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from engine.documents.encoding import guess, marked_encoding
+from engine.documents.extraction import MOST_LINE, Columns, Record, Unreadable
+from engine.documents.lines import TOO_LONG, lines
+from engine.documents.text import check_text, normalise
+from engine.records import Rejection
+
+__all__ = ["read"]
+
+_ID_NAMES = ("_id", "id", "key", "identifiant", "cle", "clé")
+_TITLE_NAMES = ("title", "titre", "intitule", "intitulé", "nom", "name")
+_TEXT_NAMES = ("text", "texte", "contents", "content", "contenu", "passage", "body", "description")
+_DELIMITERS = ",;\t|"
+
+
+class _Lines:
+    """Decoded lines for csv, which asks for more of them while a quoted field goes on."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.guessed: str | None = None
+        self.too_long: list[int] = []
+        self.first: int | None = None  # line on which the record at hand began
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in self._numbered():
+            if line is None:
+                self.too_long.append(number)
+                continue
+            self.first = self.first or number
+            yield line
+
+    def _numbered(self) -> Iterator[tuple[int, str | None]]:
+        source = lines(self._stream)
+        number, head = next(source, (0, b""))
+        marked = marked_encoding(head or b"")
+        if marked in ("utf-16", "utf-32"):
+            raise Unreadable(f"encoded in {marked.upper()}; save it as UTF-8")
+        yield number, head if head is None else self._decode(head.removeprefix(b"\xef\xbb\xbf"))
+        for number, line in source:
+            yield number, line if line is None else self._decode(line)
+
+    def _decode(self, line: bytes) -> str:
+        """UTF-8; where that fails, the encoding that the first such line looks like."""
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            self.guessed = self.guessed or guess(line)
+            return line.decode(self.guessed, errors="replace")
+
+
+def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
+    """Read the rows of a table; its delimiter is the one that its header holds most of.
+
+    Raises:
+        Unreadable: there is no header, or no column of text in it.
+    """
+    # The module's one limit for all readers; its default of 131,072 characters is less than a long article.
+    csv.field_size_limit(MOST_LINE)
+    source = _Lines(stream)
+    decoded = iter(source)
+    head = next(decoded, "")
+    delimiter = max(_DELIMITERS, key=head.count)
+    names = next(csv.reader([head], delimiter=delimiter), [])
+    names = [" ".join(name.split()) for name in names]
+    places = _places(names, columns)
+    rows = csv.reader(decoded, delimiter=delimiter)
+    row = 0
+    while True:
+        source.first = None
+        try:
+            fields = next(rows, None)
+        except csv.Error as error:
+            yield Rejection("", f"malformed row, {error}", source.first)
+            continue
+        for number in source.too_long:
+            yield Rejection("", TOO_LONG, number)
+        source.too_long.clear()
+        if fields is None:
+            return
+        if not fields:
+            continue
+        row += 1
+        line = source.first or 0
+        reason = _fault(fields, names, places)
+        yield Rejection("", reason, line) if reason else _record(fields, names, places, (row, line), source.guessed)
+
+
+def _places(names: list[str], columns: Columns) -> dict[str, int]:
+    """The columns of id, title and text."""
+    folded = [name.casefold() for name in names]
+    places = {}
+    for role, asked, usual in (
+        ("id", columns.id, _ID_NAMES),
+        ("title", columns.title, _TITLE_NAMES),
+        ("text", columns.text, _TEXT_NAMES),
+    ):
+        wanted = usual if asked is None else (asked.casefold(),)
+        place = next((folded.index(name) for name in wanted if name in folded), None)
+        if place is not None:
+            places[role] = place
+        elif role == "text" or asked is not None:
+            listed = ", ".join(names[:12])
+            raise Unreadable(
+                f'no column "{asked or usual[0]}" in its header; name the column of {role} among: {listed}'
+            )
+    return places
+
+
+def _fault(fields: list[str], names: list[str], places: dict[str, int]) -> str | None:
+    if len(fields) > len(names):
+        return f"{len(fields)} fields under {len(names)} columns"
+    if len(fields) <= places["text"]:
+        return f'missing field "{names[places["text"]]}"'
+    return next(filter(None, map(check_text, fields)), None)
+
+
+def _record(
+    fields: list[str], names: list[str], places: dict[str, int], at: tuple[int, int], guessed: str | None
+) -> Record:
+    values = dict(enumerate(fields))
+    identifier, title, text = (values.pop(places.get(role, -1), "") for role in ("id", "title", "text"))
+    metadata = {names[place]: normalise(value) for place, value in values.items() if value and names[place]}
+    if guessed:
+        metadata["encoding"] = f"{guessed} (guessed)"
+    return Record(identifier.strip() or None, *at, title, text, metadata)
