@@ -1,0 +1,144 @@
+"""Many questions at once over one collection, written as a TREC run."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.evaluation.provenance import Provenance
+from engine.evaluation.questions import Question
+from engine.evaluation.resumable import ResumableRun
+from engine.records import Hit, SearchOptions, SearchResult
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+
+__all__ = [
+    "RunReport",
+    "collection_identity",
+    "document_scores",
+    "model_hashes",
+    "questions_fingerprint",
+    "run_questions",
+]
+
+Progress = Callable[[str, int, int | None], None]
+_COUNTS = ("name", "documents", "passages", "sequence")
+_REMEMBERED = ("first_stage", "encoder_hash", "splitter", "analysis", "k1", "b", "fusion_weight", "interpolate")
+_IDENTITY = (*_COUNTS, *_REMEMBERED, "candidates", "long_passages")
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a batch search did.
+
+    Attributes:
+        questions: answered in this run.
+        lines: documents ranked in this run.
+        without_hits: questions to which nothing was found; the run has no line for them.
+        resumed: questions found answered by an interrupted run.
+        seconds: wall time.
+        notices: one line each, as searches gave them.
+    """
+
+    questions: int
+    lines: int
+    without_hits: int
+    resumed: int
+    seconds: float
+    notices: tuple[str, ...]
+
+
+def run_questions(
+    collection: "Collection",
+    questions: Sequence[Question],
+    output: str | Path,
+    options: SearchOptions,
+    *,
+    tag: str = "fouille",
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> RunReport:
+    """Searches a collection for every question and writes a TREC run that names each document once.
+
+    Rankings are written as they come, nothing is held; an interrupted run goes on where it stopped. Scores are what the
+    hits were ordered by: logits where a cross-encoder alone ordered them, since sigmoids near 1 tie.
+
+    Args:
+        collection: what to search.
+        questions: in the order of the run.
+        output: the file; its provenance goes beside it.
+        options: of the search; `per_document` is 1 whatever they say.
+        tag: last column of the run.
+        restart: drop an interrupted run.
+        progress: called with ("questions", done, total).
+
+    Raises:
+        EvaluationError: a key that no TREC run can hold, or an interrupted run made with other options is in the way.
+        StorageError: the system refused to write.
+    """
+    options = replace(options, per_document=1)
+    settings = given_options(options)
+    identity, models = collection_identity(collection), model_hashes(collection, options)
+    inputs = {"questions": questions_fingerprint(questions)}
+    decisive = {"options": settings, "collection": identity, "models": models, "inputs": inputs}
+    started = time.monotonic()
+    lines = without_hits = 0
+    notices: dict[str, None] = {}
+    with ResumableRun(output, decisive, tag=tag, restart=restart) as writer:
+        left = [question for question in questions if question.id not in writer.done]
+        results = collection.search_many([question.text for question in left], options)
+        for done, (question, result) in enumerate(zip(left, results, strict=True), 1):
+            documents, scores = document_scores(result)
+            writer.add(question.id, documents, scores)
+            lines += len(documents)
+            without_hits += not documents
+            notices.update(dict.fromkeys(result.notices))
+            if progress:
+                progress("questions", done, len(left))
+        seconds = time.monotonic() - started
+        writer.finish(Provenance("run", identity, models, settings, inputs, round(seconds, 3)))
+    return RunReport(len(left), lines, without_hits, writer.resumed, seconds, tuple(notices))
+
+
+def given_options(options: SearchOptions) -> dict[str, Any]:
+    """Search options as JSON values; what was left open is left out."""
+    named = {**asdict(replace(options, where={})), "where": dict(options.where)}
+    return {name: value for name, value in named.items() if value is not None and value != {}}
+
+
+def document_scores(result: SearchResult) -> tuple[list[str], list[float]]:
+    """Keys and scores of the hits, best first."""
+    hits: tuple[Hit, ...] = result.hits
+    logits = [hit.rerank_logit for hit in hits if hit.rerank_logit is not None and hit.score == hit.rerank_score]
+    return [hit.key for hit in hits], logits if len(logits) == len(hits) else [hit.score for hit in hits]
+
+
+def collection_identity(collection: "Collection") -> dict[str, Any]:
+    """What decides a collection's answers, as `info` tells it, without where it lies."""
+    info = collection.info()
+    return {name: info[name] for name in _IDENTITY if name in info}
+
+
+def model_hashes(collection: "Collection", options: SearchOptions) -> dict[str, str]:
+    """Hash by name of the models that answer; those that are not on this machine answer nothing and are left out."""
+    from engine.models import registry
+
+    info = collection.info()
+    named = []
+    if (options.first_stage or info.get("first_stage")) != "bm25":
+        named.append(info.get("encoder"))
+    if options.rerank is not False:
+        named.append(options.reranker or info.get("reranker"))
+    found = {name: registry.locate(name) for name in named if name}
+    return {Path(name).name: registry.model_hash(folder) for name, folder in found.items() if folder is not None}
+
+
+def questions_fingerprint(questions: Sequence[Question]) -> str:
+    """sha256 of ids and texts, whatever file they came from."""
+    digest = hashlib.sha256()
+    for question in questions:
+        digest.update(f"{question.id}\t{question.text}\n".encode())
+    return digest.hexdigest()

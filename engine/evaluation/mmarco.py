@@ -1,0 +1,163 @@
+"""mMARCO in French, in its own file layout: collection, questions, qrels and the candidates of both cards' protocols.
+
+A local copy has the layout of the data set `unicamp-dl/mmarco` on the Hugging Face hub (Bonifacio et al. 2021), from
+its `data` folder or from `data/google` on. Beside it lie the two candidate files that the cards' protocols need:
+
+    google/collections/french_collection.tsv                    passage id, text
+    google/queries/dev/french_queries.dev.small.tsv             question id, text (or french_queries.dev.tsv)
+    google/queries/train/french_queries.train.tsv
+    qrels.dev.small.tsv                                         question, 0, passage, 1
+    colbertv2-negatives.dev.small.jsonl                         {"qid", "pos": [...], "neg": [...]}
+    msmarco-qidpidtriples.rnd-shuf.train-eval.tsv               question, relevant passage, BM25 negative
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from engine.errors import DependencyMissing, EvaluationError
+from engine.evaluation.corpora import json_lines
+from engine.evaluation.lines import numbered_lines
+from engine.evaluation.qrels import Qrels, read_qrels
+from engine.evaluation.questions import Question, read_questions
+from engine.evaluation.runs import Run, decode_id
+
+__all__ = ["COLLECTION", "MMarco"]
+
+TRAIN_QUESTIONS = 500
+TRAIN_NEGATIVES = 200
+COLLECTION = "collections/french_collection.tsv"
+_DEV_QUESTIONS = ("queries/dev/french_queries.dev.small.tsv", "queries/dev/french_queries.dev.tsv")
+_TRAIN_QUESTIONS = ("queries/train/french_queries.train.tsv",)
+_DEV_QRELS = ("qrels.dev.small.tsv",)
+_DEV_CANDIDATES = ("colbertv2-negatives.dev.small.jsonl",)
+_TRAIN_TRIPLES = ("msmarco-qidpidtriples.rnd-shuf.train-eval.tsv",)
+_ROOTS = ("", "google", "data", "data/google")
+_HUB = {
+    COLLECTION: ("unicamp-dl/mmarco", "data/google/" + COLLECTION),
+    _DEV_QUESTIONS[1]: ("unicamp-dl/mmarco", "data/google/" + _DEV_QUESTIONS[1]),
+    _TRAIN_QUESTIONS[0]: ("unicamp-dl/mmarco", "data/google/" + _TRAIN_QUESTIONS[0]),
+    _DEV_QRELS[0]: ("unicamp-dl/mmarco", "data/" + _DEV_QRELS[0]),
+    _DEV_CANDIDATES[0]: ("antoinelouis/msmarco-dev-small-negatives", _DEV_CANDIDATES[0]),
+}
+
+
+class MMarco:
+    """The French part of mMARCO, in a local copy or from the hub.
+
+    Args:
+        folder: the local copy; None downloads what is asked for into the hub's own cache.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        if folder is not None and not Path(folder).is_dir():
+            raise EvaluationError("not a folder", where=folder, hint="give the folder of a copy of mMARCO")
+        self.folder = None if folder is None else Path(folder)
+
+    def collection(self) -> Path:
+        """The passages: 8,841,823 in the real one."""
+        return self._file(COLLECTION)
+
+    def dev_questions(self) -> list[Question]:
+        """The questions of the small dev set: 6,980 in the real one."""
+        return read_questions(self._file(*_DEV_QUESTIONS), only=self.dev_qrels())
+
+    def dev_qrels(self) -> Qrels:
+        """The judgements of the small dev set."""
+        return read_qrels(self._file(*_DEV_QRELS))
+
+    def has_dev_candidates(self) -> bool:
+        """Whether the candidate file of the small dev set can be had without asking the hub."""
+        return self.folder is not None and self._local(*_DEV_CANDIDATES) is not None
+
+    def dev_candidates(self) -> tuple[Run, Qrels]:
+        """Candidates of each small dev question (positives and hard negatives, 1,000 in all) and its positives."""
+        return _candidates(_grouped(self._file(*_DEV_CANDIDATES)))
+
+    def train_questions(self, only: Qrels) -> list[Question]:
+        """The training questions that these qrels judge."""
+        return read_questions(self._file(*_TRAIN_QUESTIONS), only=only)
+
+    def train_candidates(self) -> tuple[Run, Qrels]:
+        """500 training questions with their relevant passages and at most 200 BM25 negatives each.
+
+        As in the script of sentence-transformers from which the cards' protocol stems: the first 500 questions of the
+        file, the first 200 different negatives of each.
+        """
+        return _candidates(_from_triples(self._file(*_TRAIN_TRIPLES)))
+
+    def _file(self, *names: str) -> Path:
+        if self.folder is None:
+            return _from_hub(names)
+        found = self._local(*names)
+        if found is None:
+            raise EvaluationError(f"has no {names[0]}", where=self.folder, hint="see fouille benchmark --help")
+        return found
+
+    def _local(self, *names: str) -> Path | None:
+        places = (Path(root) / (name + end) for name in names for root in _ROOTS for end in ("", ".gz"))
+        folder = self.folder or Path()
+        return next((folder / place for place in places if (folder / place).is_file()), None)
+
+
+def _from_hub(names: tuple[str, ...]) -> Path:
+    known = [_HUB[name] for name in names if name in _HUB]
+    if not known:
+        raise EvaluationError(f"{names[0]} is on no hub", hint="download it by hand and give its folder with --data")
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise DependencyMissing("huggingface_hub is not installed", hint="give a local copy with --data") from None
+    repository, path = known[0]
+    try:
+        return Path(hf_hub_download(repository, path, repo_type="dataset"))
+    except Exception as error:  # the hub's client raises errors of several libraries
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EvaluationError(
+            f"cannot be downloaded: {reason}", where=f"{repository}/{path}", hint="give a local copy with --data"
+        ) from error
+
+
+Group = tuple[str, list[str], list[str]]
+
+
+def _grouped(path: Path) -> Iterator[Group]:
+    for number, record in json_lines(path):
+        question, positives, negatives = (record.get(name) for name in ("qid", "pos", "neg"))
+        if question is None or not isinstance(positives, list) or not isinstance(negatives, list):
+            raise EvaluationError('the record needs "qid", "pos" and "neg"', where=f"{path}:{number}")
+        yield str(question), [str(name) for name in positives], [str(name) for name in negatives]
+
+
+def _from_triples(path: Path) -> Iterator[Group]:
+    groups: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for number, line in numbered_lines(path):
+        fields = line.split()
+        if len(fields) != 3:
+            raise EvaluationError(
+                "three ids are expected: question, relevant passage, negative", where=f"{path}:{number}"
+            )
+        question, positive, negative = (decode_id(field, path, number) for field in fields)
+        if question not in groups and len(groups) < TRAIN_QUESTIONS:
+            groups[question] = ({}, {})
+        if question in groups:
+            positives, negatives = groups[question]
+            positives[positive] = None
+            if len(negatives) < TRAIN_NEGATIVES:
+                negatives[negative] = None
+    for question, (positives, negatives) in groups.items():
+        yield question, list(positives), list(negatives)
+
+
+def _candidates(groups: Iterator[Group]) -> tuple[Run, Qrels]:
+    """A run that ranks all candidates of a question equally, and qrels of its positives."""
+    candidates: dict[str, dict[str, float]] = {}
+    relevant: dict[str, dict[str, int]] = {}
+    for question, positives, negatives in groups:
+        if not positives:
+            continue
+        candidates[question] = dict.fromkeys(chain(positives, negatives), 0.0)
+        relevant[question] = dict.fromkeys(positives, 1)
+    if not candidates:
+        raise EvaluationError("the candidate file has no question with a relevant passage")
+    return Run(candidates, name="candidates"), Qrels(relevant, name="candidates")

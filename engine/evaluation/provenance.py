@@ -1,0 +1,138 @@
+"""What made a result file: a JSON beside it, and where two of them differ."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EvaluationError
+from engine.evaluation.lines import file_error, replacing
+
+__all__ = ["Provenance", "differences", "file_fingerprint", "provenance_path", "read_provenance", "write_provenance"]
+
+_PACKAGES = ("fouille", "numpy", "torch", "tokenizers", "faiss-cpu", "faiss-gpu-cu12", "pyserini")
+_FLEETING = frozenset({"made", "seconds", "speed"})  # differ between any two runs and explain nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a run comes from.
+
+    Attributes:
+        command: what wrote it: run, rerank, benchmark.
+        collection: name, state and counts of what was searched; empty where none was.
+        models: hash by name.
+        options: every option that shaped the result.
+        inputs: sha256 of the files read, by what they were.
+        seconds: wall time it took.
+    """
+
+    command: str
+    collection: Mapping[str, Any]
+    models: Mapping[str, str]
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    seconds: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The record with the versions of what ran and the date, as it is written."""
+        return {
+            "command": self.command,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "collection": dict(self.collection),
+            "models": dict(self.models),
+            "options": dict(self.options),
+            "inputs": dict(self.inputs),
+            "versions": _versions(),
+            "seconds": self.seconds,
+        }
+
+
+def provenance_path(result: str | Path) -> Path:
+    """`bm25.trec` has its provenance in `bm25.trec.json`."""
+    return Path(f"{result}.json")
+
+
+def write_provenance(result: str | Path, provenance: Provenance) -> Path:
+    """Writes the JSON beside a result file and returns its path.
+
+    Raises:
+        StorageError: the system refused to write.
+    """
+    path = provenance_path(result)
+    with replacing(path) as stream:
+        json.dump(provenance.as_json(), stream, ensure_ascii=False, indent=2)
+        stream.write("\n")
+    return path
+
+
+def read_provenance(result: str | Path) -> dict[str, Any] | None:
+    """The JSON beside a result file, None where there is none.
+
+    Raises:
+        EvaluationError: it is there and not a JSON object.
+    """
+    path = provenance_path(result)
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise file_error(error, path) from error
+    except ValueError as error:
+        raise EvaluationError(f"not JSON: {error}", where=path) from None
+    if not isinstance(record, dict):
+        raise EvaluationError("not a JSON object", where=path)
+    return record
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted name, value in one, value in the other) of all that differs, but for dates and durations."""
+    left, right = dict(_flat(one)), dict(_flat(other))
+    return [
+        (name, left.get(name), right.get(name))
+        for name in dict.fromkeys([*left, *right])
+        if left.get(name) != right.get(name) and name.partition(".")[0] not in _FLEETING
+    ]
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def file_fingerprint(source: str | Path, of_folder: str = "queries.jsonl*") -> str:
+    """sha256 of a file, of the file of a BEIR folder that fits the pattern, or the spec itself for `irds:ID`.
+
+    Raises:
+        EvaluationError: the file cannot be read.
+    """
+    path = Path(source)
+    if not path.exists():
+        return str(source)
+    if path.is_dir():
+        found = sorted(path.glob(of_folder))
+        return file_fingerprint(found[0]) if found else str(source)
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise file_error(error, path) from error
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,360 @@
+"""Reranking any system's run over any passages: one stream of full batches across questions, in flat memory."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import EvaluationError
+from engine.evaluation.batch import collection_identity
+from engine.evaluation.corpora import read_corpus
+from engine.evaluation.provenance import Provenance, file_fingerprint
+from engine.evaluation.questions import Question
+from engine.evaluation.resumable import ResumableRun
+from engine.evaluation.runs import Ranked, Run
+from engine.records import LongPassages, Ragged, passage_input
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+    from engine.models import CrossEncoder
+
+__all__ = ["CollectionPassages", "CorpusPassages", "Passages", "RerankReport", "Reranked", "rerank", "reranked"]
+
+Progress = Callable[[str, int, int | None], None]
+_PASSAGES_AT_ONCE = 4096  # tokenised at a time
+_PAIRS_AT_ONCE = 32_768  # scored at a time: enough for full batches of every length
+
+
+class Passages(Protocol):
+    """Where a run's passages are read."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What provenance says of it."""
+
+    def inputs(self, wanted: Mapping[str, int]) -> Iterable[tuple[str, str]]:
+        """(id, title and text) of those passages wanted that it has, in any order, each once."""
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusPassages:
+    """Passages of a BEIR folder, a JSONL or TSV file or `irds:ID`, read in one pass."""
+
+    source: str
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The corpus and its content."""
+        return {"corpus": Path(self.source).name, "sha256": file_fingerprint(self.source, "corpus.jsonl*")}
+
+    def inputs(self, wanted: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+        """(id, title and text) of those passages wanted that the corpus has.
+
+        Raises:
+            EvaluationError: the corpus cannot be read, or has a wanted passage twice.
+        """
+        seen = bytearray(len(wanted))
+        for passage in read_corpus(self.source):
+            index = wanted.get(passage.id)
+            if index is None:
+                continue
+            if seen[index]:
+                raise EvaluationError(f"passage {passage.id!r} stands twice", where=self.source)
+            seen[index] = 1
+            yield passage.id, passage.input
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPassages:
+    """Whole documents of a collection, by key."""
+
+    collection: "Collection"
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The collection and its state."""
+        return collection_identity(self.collection)
+
+    def inputs(self, wanted: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+        """(key, title and text) of those documents wanted that the collection has."""
+        for key in wanted:
+            document = self.collection.document(key)
+            if document is not None:
+                yield key, passage_input(document.title, document.text)
+
+
+class Reranked(NamedTuple):
+    """One question's candidates with their new scores.
+
+    Attributes:
+        question: its id.
+        documents: as the run had them, not yet in the new order.
+        scores: float32[n], logit + W * z.
+        truncated: bool[n], whether part of the passage was not read.
+    """
+
+    question: str
+    documents: tuple[str, ...]
+    scores: NDArray[np.float32]
+    truncated: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class RerankReport:
+    """What a reranking did.
+
+    Attributes:
+        questions, pairs, passages: scored in this run; each passage was tokenised once.
+        truncated: pairs whose passage was read only in part.
+        resumed: questions found answered by an interrupted run.
+        seconds: wall time of tokenising and scoring.
+        notices: one line each for what a person should know.
+    """
+
+    questions: int
+    pairs: int
+    passages: int
+    truncated: int
+    resumed: int
+    seconds: float
+    notices: tuple[str, ...] = field(default=())
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Pairs scored in a second, tokenising included."""
+        return self.pairs / self.seconds if self.seconds else 0.0
+
+
+def rerank(
+    run: Run,
+    questions: Sequence[Question],
+    passages: Passages,
+    reranker: "CrossEncoder",
+    output: str | Path,
+    *,
+    depth: int | None = None,
+    interpolate: float | None = None,
+    long_passages: LongPassages = "truncate",
+    inputs: Mapping[str, str] | None = None,
+    tag: str = "fouille",
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> RerankReport:
+    """Reranks a run into a new run file, with its provenance; an interrupted one goes on where it stopped.
+
+    Args:
+        run: candidates and their first scores, from any system.
+        questions: texts for the run's questions.
+        passages: texts for the run's documents.
+        reranker: the cross-encoder.
+        output: the TREC run to write.
+        depth: candidates of each question to score; those below are left out. None: all.
+        interpolate: W in `logit + W * z`, z the first score standardised over the candidates; None: the model's own.
+        long_passages: `truncate`, or `maxp`: score windows, keep the best.
+        inputs: sha256 of the files read, for the provenance.
+        tag: last column of the run.
+        restart: drop an interrupted run.
+        progress: called with ("tokens" or "pairs", done, total).
+
+    Raises:
+        EvaluationError: a question of the run has no text, a passage of it is not there, or an interrupted run made
+            with other options is in the way.
+        StorageError: the system refused to write.
+    """
+    options = {
+        "reranker": {"name": Path(reranker.name).name, "hash": reranker.hash, "max_length": reranker.max_length},
+        "precision": reranker.precision,
+        "depth": depth,
+        "interpolate": _weight(reranker, interpolate),
+        "long_passages": long_passages,
+        "run": run.name,
+        "inputs": dict(inputs or {}),
+        "passages": dict(passages.identity),
+    }
+    started = time.monotonic()
+    with ResumableRun(output, options, tag=tag, restart=restart) as writer:
+        left = [question for question in run if question not in writer.done]
+        pairs = truncated = tokenised = 0
+
+        def watch(part: str, done: int, total: int | None) -> None:
+            nonlocal tokenised
+            tokenised = done if part == "tokens" else tokenised
+            if progress:
+                progress(part, done, total)
+
+        for one in reranked(
+            run,
+            questions,
+            passages,
+            reranker,
+            only=left,
+            depth=depth,
+            interpolate=interpolate,
+            long_passages=long_passages,
+            progress=watch,
+        ):
+            writer.add(one.question, one.documents, one.scores)
+            pairs += len(one.documents)
+            truncated += int(one.truncated.sum())
+        seconds = time.monotonic() - started
+        notices = _notices(run, questions)
+        report = RerankReport(len(left), pairs, tokenised, truncated, writer.resumed, seconds, notices)
+        kept = {name: value for name, value in options.items() if name not in ("inputs", "passages", "reranker")}
+        writer.finish(
+            Provenance(
+                command="rerank",
+                collection=passages.identity,
+                models={Path(reranker.name).name: reranker.hash},
+                options={**kept, "max_length": reranker.max_length, "truncated": truncated},
+                inputs=dict(inputs or {}),
+                seconds=round(seconds, 3),
+            )
+        )
+    return report
+
+
+def _weight(reranker: "CrossEncoder", interpolate: float | None) -> float:
+    return float(interpolate if interpolate is not None else reranker.default_interpolate or 0.0)
+
+
+def _notices(run: Run, questions: Sequence[Question]) -> tuple[str, ...]:
+    without = sum(question.id not in run for question in questions)
+    return (f"{without} questions have no candidate in {run.name}: nothing to rerank",) if without else ()
+
+
+def reranked(
+    run: Run,
+    questions: Sequence[Question],
+    passages: Passages,
+    reranker: "CrossEncoder",
+    *,
+    only: Sequence[str] | None = None,
+    depth: int | None = None,
+    interpolate: float | None = None,
+    long_passages: LongPassages = "truncate",
+    progress: Progress | None = None,
+) -> Iterator[Reranked]:
+    """What `rerank` writes, question by question; its arguments mean the same.
+
+    Passages' tokens wait in a temporary file and pairs are scored a window at a time, so memory does not grow with the
+    number of pairs. `only` names the questions of the run to score, in their order; None: all of them.
+    """
+    wanted_questions = list(run) if only is None else list(only)
+    texts = _texts(wanted_questions, questions, run.name)
+    row_of: dict[str, int] = {}
+    total = 0
+    for question in wanted_questions:
+        candidates = run[question].documents[:depth]
+        total += len(candidates)
+        for document in candidates:
+            row_of.setdefault(document, len(row_of))
+    weight = _weight(reranker, interpolate)
+    with tempfile.TemporaryFile() as spool:
+        tokens = _tokenised(row_of, passages, reranker, spool, progress)
+        done = 0
+        for window in _windows(wanted_questions, run, depth):
+            sizes = [len(ranked.documents) for _, ranked in window]
+            rows = np.array([row_of[document] for _, ranked in window for document in ranked.documents], np.int64)
+            unique, places = np.unique(rows, return_inverse=True)
+            pairs = np.stack([np.repeat(np.arange(len(window)), sizes), places], axis=1).astype(np.int32)
+            asked = [texts[question] for question, _ in window]
+            found = reranker.score_tokens(asked, tokens.rows(unique), pairs, long_passages=long_passages)
+            cuts = np.cumsum(sizes)[:-1]
+            parts = zip(window, np.split(found.logits, cuts), np.split(found.truncated, cuts), strict=True)
+            for (question, ranked), logits, truncated in parts:
+                scores = logits + np.float32(weight) * standardised(ranked.scores) if weight else logits
+                yield Reranked(question, ranked.documents, scores.astype(np.float32, copy=False), truncated)
+            done += len(rows)
+            if progress:
+                progress("pairs", done, total)
+
+
+def standardised(scores: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scores less their mean, over their standard deviation; zeros where all are equal."""
+    if not len(scores) or scores.max() == scores.min():
+        return np.zeros(len(scores), np.float32)
+    z: NDArray[np.float32] = ((scores - scores.mean()) / scores.std()).astype(np.float32)
+    return z
+
+
+def _texts(wanted: Sequence[str], questions: Sequence[Question], run: str) -> dict[str, str]:
+    texts = dict(questions)
+    missing = [question for question in wanted if question not in texts]
+    if missing:
+        raise EvaluationError(
+            f"{len(missing)} of the run's questions have no text, such as {missing[0]!r}",
+            where=run,
+            hint="are these the questions of the run?",
+        )
+    return texts
+
+
+def _windows(questions: Sequence[str], run: Run, depth: int | None) -> Iterator[list[tuple[str, Ranked]]]:
+    window: list[tuple[str, Ranked]] = []
+    pairs = 0
+    for question in questions:
+        documents, scores = run[question]
+        window.append((question, Ranked(documents[:depth], scores[:depth])))
+        pairs += len(window[-1][1].documents)
+        if pairs >= _PAIRS_AT_ONCE:
+            yield window
+            window, pairs = [], 0
+    if window:
+        yield window
+
+
+class _Spooled(NamedTuple):
+    """Tokens in a file: row i is `values[starts[i]:starts[i] + lengths[i]]`."""
+
+    values: NDArray[Any]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def rows(self, wanted: NDArray[np.int64]) -> Ragged:
+        """Some of the rows, read into memory."""
+        lengths = self.lengths[wanted]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(self.starts[wanted] - offsets[:-1], lengths)
+        return Ragged(np.asarray(self.values[places]), offsets)
+
+
+def _tokenised(
+    row_of: Mapping[str, int], passages: Passages, reranker: "CrossEncoder", spool: IO[bytes], progress: Progress | None
+) -> _Spooled:
+    """Tokens of every passage wanted, row by row as `row_of` says, mapped from a temporary file.
+
+    Raises:
+        EvaluationError: a passage is not there.
+    """
+    starts = np.full(len(row_of), -1, np.int64)
+    lengths = np.zeros(len(row_of), np.int64)
+    dtype: np.dtype[Any] = np.dtype(np.uint16)
+    written = done = 0
+    found = iter(passages.inputs(row_of))
+    while batch := list(islice(found, _PASSAGES_AT_ONCE)):
+        tokens = reranker.tokenize_passages([text for _, text in batch])
+        rows = np.array([row_of[name] for name, _ in batch], np.int64)
+        starts[rows] = written + tokens.offsets[:-1]
+        lengths[rows] = np.diff(tokens.offsets)
+        spool.write(tokens.values.tobytes())
+        written += len(tokens.values)
+        dtype = tokens.values.dtype
+        done += len(batch)
+        if progress:
+            progress("tokens", done, len(row_of))
+    if done < len(row_of):
+        missing = [name for name, row in row_of.items() if starts[row] < 0]
+        raise EvaluationError(
+            f"{len(missing)} of the run's {len(row_of)} passages are not there, such as {missing[0]!r}",
+            where=passages.identity.get("corpus") or passages.identity.get("name"),
+            hint="is this the corpus that the run was made on?",
+        )
+    spool.flush()
+    values: NDArray[Any] = np.memmap(spool, dtype=dtype, mode="r") if written else np.empty(0, dtype)
+    return _Spooled(values, starts, lengths)

@@ -1,0 +1,119 @@
+"""What evaluate and compare count, warn about and refuse; numbers against others' stand in tests/golden."""
+
+import numpy as np
+import pytest
+
+import engine.evaluation as evaluation
+from engine.errors import EvaluationError
+from engine.evaluation import Run, compare, evaluate
+from engine.evaluation.measures import DEFAULT_MEASURES, Evaluation, parse_measures
+from engine.evaluation.significance import holm, randomisation_test
+
+pytest.importorskip("ir_measures")
+
+QRELS = {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"c": 0}}
+
+
+def test_public_names_are_all_there() -> None:
+    assert all(hasattr(evaluation, name) for name in evaluation.__all__)
+    with pytest.raises(AttributeError):
+        evaluation.nothing  # noqa: B018
+
+
+def test_question_without_results_scores_zero_and_is_counted() -> None:
+    found = evaluate({"q1": {"a": 1.0}, "q3": {"c": 1.0}}, QRELS, "MRR@10")
+    assert found.scores["MRR@10"].tolist() == [1.0, 0.0, 0.0]
+    assert found.means["MRR@10"] == pytest.approx(1 / 3)
+    assert found.unanswered == ("q2",)
+    assert found.without_relevant == ("q3",)
+    assert len(found.warnings) == 2
+
+
+def test_question_of_the_run_without_qrels_is_counted_and_changes_nothing() -> None:
+    with_extra = evaluate({"q1": {"a": 1.0}, "q9": {"z": 1.0}}, {"q1": {"a": 1}}, "AP")
+    assert with_extra.unjudged == ("q9",)
+    assert with_extra.means == {"AP": 1.0}
+    assert "q9" in with_extra.warnings[0]
+
+
+@pytest.mark.parametrize("run", [{}, {"q9": {"a": 1.0}}, {"q1": {}}])
+def test_run_that_answers_no_question_judged_is_an_error(run: dict[str, dict[str, float]]) -> None:
+    with pytest.raises(EvaluationError, match="answers none of the 3 questions"):
+        evaluate(run, QRELS)
+
+
+def test_default_measures_are_all_known_and_keep_their_names() -> None:
+    assert list(parse_measures(DEFAULT_MEASURES)) == DEFAULT_MEASURES.split()
+    assert {str(m) for m in parse_measures("MRR@10 RR@10 mrr@10").values()} == {"RR@10"}
+
+
+@pytest.mark.parametrize("name", ["NDGC@10", "R@dix", "", "P()@", "__import__('os')", "BERTScore"])
+def test_unknown_measure_is_an_error(name: str) -> None:
+    with pytest.raises(EvaluationError, match="measure"):
+        evaluate({"q1": {"a": 1.0}}, QRELS, name)
+
+
+def test_evaluation_becomes_a_frame() -> None:
+    pytest.importorskip("pandas")
+    frame = evaluate({"q1": {"a": 1.0}}, QRELS, "MRR@10 P@10").to_frame()
+    assert list(frame.columns) == ["MRR@10", "P@10"]
+    assert frame.loc["q1", "P@10"] == pytest.approx(0.1)
+
+
+def measured(name: str, values: list[float], measure: str = "AP") -> Evaluation:
+    questions = tuple(f"q{number}" for number in range(len(values)))
+    return Evaluation(run=name, questions=questions, scores={measure: np.array(values)})
+
+
+def test_comparison_counts_wins_ties_and_losses_and_names_what_changed_most() -> None:
+    base, other = measured("base", [0.5, 0.5, 0.5, 0.5]), measured("autre", [1.0, 0.5, 0.4, 0.7])
+    one = compare(base, other, changes=2).differences[0]
+    assert (one.wins, one.ties, one.losses) == (2, 1, 1)
+    assert one.difference == pytest.approx(0.15)
+    assert [question for question, _ in one.changes] == ["q0", "q3"]
+
+
+def test_same_seed_gives_the_same_p_value_whatever_else_is_compared() -> None:
+    draw = np.random.default_rng(0)
+    base = measured("base", draw.random(50).tolist())
+    one, two = (measured(name, draw.random(50).tolist()) for name in "ab")
+    alone = compare(base, one, permutations=2000, seed=7).differences[0]
+    beside = compare(base, [two, one], permutations=2000, seed=7).differences[1]
+    assert alone.randomisation_p == beside.randomisation_p
+    assert alone.t_p == pytest.approx(beside.t_p)
+
+
+def test_equal_runs_differ_with_probability_1() -> None:
+    base = measured("base", [0.5, 0.25, 1.0])
+    one = compare(base, measured("jumeau", [0.5, 0.25, 1.0]), permutations=100).differences[0]
+    assert (one.t_p, one.randomisation_p, one.ties) == (1.0, 1.0, 3)
+
+
+def test_randomisation_test_of_few_questions_is_near_the_exact_one() -> None:
+    # Six differences of one sign: 2 of the 64 labellings are as extreme.
+    p = randomisation_test(np.ones((6, 1)), permutations=100_000, seed=1)[0]
+    assert p == pytest.approx(2 / 64, abs=0.003)
+
+
+def test_holm_equals_the_worked_example_of_the_procedure() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_comparing_runs_of_other_questions_or_measures_is_an_error() -> None:
+    base = measured("base", [0.5, 0.5])
+    for other in (measured("x", [0.5, 0.5, 0.5]), measured("x", [0.5, 0.5], "P@1")):
+        with pytest.raises(EvaluationError, match="other questions or by other measures"):
+            compare(base, other)
+    with pytest.raises(EvaluationError, match="single question"):
+        compare(measured("base", [0.5]), measured("x", [0.5]))
+
+
+def test_comparison_becomes_a_frame() -> None:
+    pytest.importorskip("pandas")
+    frame = compare(measured("base", [0.1, 0.2]), measured("x", [0.3, 0.2]), permutations=10).to_frame()
+    assert frame.loc[0, "wins"] == 1
+    assert "changes" not in frame.columns
+
+
+def test_run_says_how_large_it_is() -> None:
+    assert repr(Run({"q": {"a": 1.0}}, name="bm25")) == "Run('bm25', 1 questions, 1 lines)"
