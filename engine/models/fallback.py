@@ -86,7 +86,8 @@ class SentenceTransformersEncoder:
             self._model = SentenceTransformer(
                 str(folder), **_options(device, precision), model_kwargs=_weights(precision)
             )
-        self.dimension = int(self._model.get_sentence_embedding_dimension() or 0)
+        renamed = getattr(self._model, "get_embedding_dimension", None)  # the older name warns where both exist
+        self.dimension = int((renamed or self._model.get_sentence_embedding_dimension)())
         self.device = str(self._model.device)
         self.precision = "fp32" if precision == "auto" else precision
 

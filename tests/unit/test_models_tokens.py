@@ -1,0 +1,175 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from engine.errors import ModelDamaged, ModelUnsupported
+from engine.models import tokenization
+from engine.models.tokenization import Template, TextTokenizer, length_limit
+
+WORDS = ["<s>", "</s>", "<unk>", "a", "le", "chat", "mange"]
+
+
+def write_tokenizer(folder: Path, words=WORDS, *, pair="<s> $A </s> $B </s>", extra: int = 0, **config) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = {word: at for at, word in enumerate([*words, *(f"w{at}" for at in range(extra))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    specials = [("<s>", 0), ("</s>", 1)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair=pair, special_tokens=specials)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def rows(ragged):
+    return [row.tolist() for row in np.split(ragged.values, ragged.offsets[1:-1])]
+
+
+def test_tokens_come_without_special_ones(tmp_path):
+    ragged = TextTokenizer(write_tokenizer(tmp_path)).tokenize(["le chat", "", "mange"])
+    assert rows(ragged) == [[4, 5], [], [6]]
+    assert ragged.offsets.dtype == np.int64
+
+
+def test_no_texts_give_no_rows(tmp_path):
+    ragged = TextTokenizer(write_tokenizer(tmp_path)).tokenize([])
+    assert ragged.offsets.tolist() == [0]
+    assert len(ragged.values) == 0
+
+
+def test_truncation_and_padding_of_the_file_are_ignored(tmp_path):
+    folder = write_tokenizer(tmp_path)
+    stored = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    stored.enable_truncation(3, strategy="only_second")
+    stored.enable_padding()
+    stored.save(str(folder / "tokenizer.json"))
+    assert rows(TextTokenizer(folder).tokenize(["le chat le chat le", "a"])) == [[4, 5, 4, 5, 4], [3]]
+
+
+def test_two_bytes_hold_a_small_vocabulary(tmp_path):
+    small = TextTokenizer(write_tokenizer(tmp_path / "small"))
+    large = TextTokenizer(write_tokenizer(tmp_path / "large", extra=65_530))
+    assert small.tokenize(["le chat"]).values.dtype == np.uint16
+    assert large.highest == 65_536
+    assert large.tokenize(["le w65529"]).values.tolist() == [4, 65_536]
+    assert large.tokenize(["le"]).values.dtype == np.uint32
+
+
+def test_absurd_lengths_are_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenization, "LONGEST_KEPT", 5)
+    assert rows(TextTokenizer(write_tokenizer(tmp_path)).tokenize(["le " * 9])) == [[4] * 5]
+
+
+def test_many_blocks_keep_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenization, "_TEXTS_AT_ONCE", 2)
+    assert rows(TextTokenizer(write_tokenizer(tmp_path)).tokenize(["a", "le", "chat", "a a", "mange"])) == [
+        [3],
+        [4],
+        [5],
+        [3, 3],
+        [6],
+    ]
+
+
+def test_half_a_surrogate_pair_is_read_as_a_question_mark(tmp_path):
+    tokenizer = TextTokenizer(write_tokenizer(tmp_path))
+    assert rows(tokenizer.tokenize(["le \ud800 chat"])) == rows(tokenizer.tokenize(["le ? chat"]))
+
+
+def test_templates_are_read_off_the_post_processor(tmp_path):
+    tokenizer = TextTokenizer(write_tokenizer(tmp_path, pair="<s>:0 $A:0 </s>:0 </s>:1 $B:1 </s>:1"))
+    assert tokenizer.single == Template(((0,), (1,)), ((0,), (0,)), (0,))
+    pair = tokenizer.pair_template()
+    assert pair == Template(((0,), (1, 1), (1,)), ((0,), (0, 1), (1,)), (0, 1))
+    assert (pair.specials, pair.has_types) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("config", "has_types"),
+    [
+        ({"tokenizer_class": "BertTokenizer"}, True),
+        ({"tokenizer_class": "XLMRobertaTokenizerFast"}, False),
+        ({"model_input_names": ["input_ids", "attention_mask"]}, False),
+        ({"tokenizer_class": "CamembertTokenizer", "model_input_names": ["input_ids", "token_type_ids"]}, True),
+    ],
+)
+def test_types_are_handed_over_as_the_tokenizers_class_says(tmp_path, config, has_types):
+    folder = write_tokenizer(tmp_path, pair="<s>:0 $A:0 </s>:0 $B:1 </s>:1", **config)
+    assert TextTokenizer(folder).pair_template().has_types is has_types
+
+
+@pytest.mark.parametrize("pair", ["<s> $B </s> $A </s>", "$A $A </s> $B"])
+def test_a_template_out_of_order_is_unsupported(tmp_path, pair):
+    with pytest.raises(ModelUnsupported, match=r"tokenizer\.json: its template"):
+        TextTokenizer(write_tokenizer(tmp_path, pair=pair)).pair_template()
+
+
+def test_truncation_on_the_left_is_unsupported(tmp_path):
+    with pytest.raises(ModelUnsupported, match=r"tokenizer_config\.json: truncates on the left"):
+        TextTokenizer(write_tokenizer(tmp_path, truncation_side="left"))
+
+
+def test_a_broken_file_is_named(tmp_path):
+    folder = write_tokenizer(tmp_path)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelDamaged, match=r"tokenizer\.json: cannot be read"):
+        TextTokenizer(folder)
+
+
+def test_ids_past_the_embedding_table_are_damage_and_fewer_are_not(tmp_path):
+    tokenizer = TextTokenizer(write_tokenizer(tmp_path))
+    tokenizer.check_fits(len(WORDS))
+    tokenizer.check_fits(len(WORDS) + 10)
+    with pytest.raises(ModelDamaged, match="ids up to 6, the model's embedding table has 6 rows"):
+        tokenizer.check_fits(len(WORDS) - 1)
+
+
+def test_the_hash_is_that_of_the_tokenizer(tmp_path):
+    first = TextTokenizer(write_tokenizer(tmp_path / "a")).hash
+    assert TextTokenizer(write_tokenizer(tmp_path / "b", model_max_length=7)).hash == first
+    assert TextTokenizer(write_tokenizer(tmp_path / "c", extra=1)).hash != first
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tokenizer", "asked", "limit"),
+    [
+        (None, None, None, 514),
+        (None, 512, None, 512),
+        (None, 10**30, None, 514),
+        (256, 512, None, 256),
+        (1000, 512, None, 514),
+        (256, 512, 300, 256),
+        (None, 512, 128, 128),
+    ],
+)
+def test_the_limit_is_that_of_sentence_transformers(tmp_path, sentence, tokenizer, asked, limit):
+    if sentence is not None:
+        (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": sentence}))
+    if tokenizer is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": tokenizer}))
+    assert length_limit(tmp_path, 514, asked) == limit
+
+
+def test_a_vocabulary_alone_is_converted_once(tmp_path, monkeypatch):
+    import transformers
+
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "le", "chat", "##s"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    assert rows(TextTokenizer(tmp_path).tokenize(["le chats"])) == [[5, 6, 7]]
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: pytest.fail("converted again"))
+    assert rows(TextTokenizer(tmp_path).tokenize(["le chats"])) == [[5, 6, 7]]
+
+
+def test_a_folder_without_tokenizer_is_damage(tmp_path):
+    folder = write_tokenizer(tmp_path / "m")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(ModelDamaged, match="holds no tokenizer"):
+        TextTokenizer(folder)
