@@ -8,7 +8,7 @@ from typing import Literal
 
 from indexes.lucene import Java, declare, own, path_of
 
-__all__ = ["DEFAULT_ANALYSIS", "FRENCH_ANALYZER", "STOP_WORDS", "Analysis", "analyzer"]
+__all__ = ["DEFAULT_ANALYSIS", "FRENCH_ANALYZER", "SNOWBALL_STOP_WORDS", "STOP_WORDS", "Analysis", "analyzer"]
 
 Stemmer = Literal["none", "light", "minimal", "snowball"]
 Folding = Literal["none", "before", "after"]
@@ -52,8 +52,10 @@ _SNOWBALL = """
     quelles sans soi
 """
 
-STOP_WORDS = frozenset(_SNOWBALL.split())
+SNOWBALL_STOP_WORDS = frozenset(_SNOWBALL.split())
 """Snowball's French stop words, the list that Lucene's FrenchAnalyzer removes."""
+
+STOP_WORDS = SNOWBALL_STOP_WORDS
 
 FRENCH_ANALYZER = Analysis("lucene-french", None, "none", "light")
 """Lucene's FrenchAnalyzer, what pyserini calls `fr`: the one to compare with."""

@@ -16,7 +16,7 @@ from engine.errors import DependencyMissing, FouilleError
 from engine.settings import cache_dir
 from indexes import class_data
 
-__all__ = ["OLDEST_JAVA", "JavaHome", "java_home", "lucene_jar", "start"]
+__all__ = ["OLDEST_JAVA", "JavaHome", "java_home", "lucene_jar", "options_for", "start"]
 
 OLDEST_JAVA = 21
 _HEAP_MIB = (128, 1024)
@@ -106,13 +106,15 @@ def _launch() -> None:
     import jnius_config
 
     home, jar = java_home(), lucene_jar()
-    options = _options(home)
-    data = class_data.prepare(cache_dir() / "java", home.path, jar, options)
-    if data is not None:
-        options.append(f"-XX:SharedArchiveFile={data}")
-    # The archive holds for one exact class path, which therefore starts with the jar.
+    options = options_for(home)
+    # The archive holds for a class path that is the jar alone or goes on after it.
+    archive = class_data.find(cache_dir() / "java", home.path, jar, options)
+    if archive is None:
+        class_data.request(cache_dir() / "java")
+    else:
+        options = [*options, f"-XX:SharedArchiveFile={archive}"]
     jnius_config.set_classpath(str(jar), *(jnius_config.classpath or ()))
-    jnius_config.add_options(*options)
+    jnius_config.add_options(f"-Xmx{_heap_mib()}m", *options)
     # pyjnius asks the environment for its Java, and other programs that we start should not see our choice.
     before = {name: os.environ.get(name) for name in ("JAVA_HOME", "JVM_PATH")}
     os.environ["JAVA_HOME"] = str(home.path)
@@ -172,14 +174,16 @@ def _version(home: Path) -> int | None:
     return int(match[1])
 
 
-def _options(home: JavaHome) -> list[str]:
+def options_for(home: JavaHome) -> list[str]:
+    """Java's options but for the size of the heap."""
     options = [
         "-Xrs",  # SIGINT stays Python's, and becomes KeyboardInterrupt
         "-XX:+UseSerialGC",
-        f"-Xmx{_heap_mib()}m",
         "-XX:-UsePerfData",
         "-XX:TieredStopAtLevel=1",
         "-Xshare:auto",
+        "-XX:+UnlockDiagnosticVMOptions",
+        "-XX:ArchiveRelocationMode=0",  # else the archive is moved at each start, 20 ms
         "-Xlog:disable",
         f"-Djava.util.logging.config.file={os.devnull}",  # Lucene's log has no handler then
     ]

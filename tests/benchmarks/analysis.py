@@ -1,0 +1,219 @@
+"""The study behind the default analysis, k1 and b: nDCG@10 and R@100 on dev questions, with significance.
+
+    python -m tests.benchmarks.analysis --data ../shared/data/beir [--grid] [--json]
+
+Each variant is held against Lucene's FrenchAnalyzer at k1 1.2 and b 0.75, question by question: a paired t-test per
+collection, corrected by Holm over the variants of that collection (`*`: p < 0.05). `capitals` asks the same questions in
+capitals without accents, as some people type.
+"""
+
+import argparse
+import gzip
+import json
+import re
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+from ir_measures import R, nDCG
+from scipy import stats
+
+from engine.records import passage_input
+from indexes.analysis import DEFAULT_ANALYSIS, FRENCH_ANALYZER, SNOWBALL_STOP_WORDS, Analysis, Folding, Stemmer
+from indexes.bm25 import DEFAULT_B, DEFAULT_K1, BM25Index, BM25Writer
+
+COLLECTIONS = ("piaf", "service-public", "fiches-travail", "cnil-faq", "questions-fr")
+MEASURES = (nDCG @ 10, R @ 100)
+DEPTH = 100
+GRID = [(k1, b) for k1 in (0.6, 0.9, 1.2, 1.6, 2.0) for b in (0.3, 0.4, 0.5, 0.6, 0.75, 0.9)]
+
+_FUNCTION_WORDS = frozenset(
+    "le la les l un une des du de d au aux à et ou en dans par pour sur avec ce cet cette ces c ceci cela ça ca je j tu il "
+    "elle on nous vous ils elles me m te t se s lui leur leurs y moi toi soi eux mon ton son ma ta sa mes tes ses notre "
+    "votre nos vos ne n que qu qui dont mais est sont a ai ont".split()
+)
+_QUESTION_WORDS = frozenset(
+    "comment pourquoi quel quelle quels quelles quand combien où quoi lequel laquelle lesquels lesquelles".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Passages by position, dev questions by id, judgements."""
+
+    name: str
+    keys: list[str]
+    texts: list[str]
+    questions: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+
+
+def records(path: Path) -> Iterator[dict[str, str]]:
+    """The lines of a JSONL file, plain or gzipped."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def load(folder: Path) -> Collection:
+    """A BEIR folder with its dev judgements."""
+    corpus = next(path for path in (folder / "corpus.jsonl", folder / "corpus.jsonl.gz") if path.exists())
+    passages = [
+        (str(record["_id"]), passage_input(record.get("title", ""), record["text"])) for record in records(corpus)
+    ]
+    qrels: dict[str, dict[str, int]] = {}
+    for line in (folder / "qrels" / "dev.tsv").read_text("utf-8").splitlines()[1:]:
+        question, passage, grade = line.split("\t")
+        qrels.setdefault(question, {})[passage] = int(grade)
+    questions = {str(record["_id"]): record["text"] for record in records(folder / "queries.jsonl")}
+    return Collection(
+        folder.name,
+        [key for key, _ in passages],
+        [text for _, text in passages],
+        {key: questions[key] for key in qrels},
+        qrels,
+    )
+
+
+def variants() -> dict[str, Analysis]:
+    """The chains compared, by a name that says what they do."""
+
+    def chain(name: str, stop: frozenset[str], folding: Folding = "before", stemmer: Stemmer = "snowball") -> Analysis:
+        return Analysis(re.sub(r"[^\w]+", "-", name), stop, folding, stemmer)
+
+    stop = SNOWBALL_STOP_WORDS
+    choices = {"FrenchAnalyzer": FRENCH_ANALYZER, "default": DEFAULT_ANALYSIS}
+    for stemmer in ("snowball", "light", "minimal", "none"):
+        for folding in ("before", "after", "none"):
+            if folding == "before" or (stemmer != "none" and folding == "after") or stemmer == "snowball":
+                name = f"{stemmer}, folding {folding}"
+                choices[name] = chain(name, stop, folding, stemmer)
+    for stemmer in ("snowball", "light", "minimal"):
+        for label, words in {
+            "no stop words": frozenset[str](),
+            "function words": _FUNCTION_WORDS,
+            "function + question words": _FUNCTION_WORDS | _QUESTION_WORDS,
+            "Snowball's + question words": stop | _QUESTION_WORDS,
+        }.items():
+            name = f"{stemmer}, folding before, {label}"
+            choices[name] = chain(name, words, "before", stemmer)
+    return choices
+
+
+def in_capitals(text: str) -> str:
+    """The question as typed in capitals without accents."""
+    plain = unicodedata.normalize("NFD", text.replace("œ", "oe").replace("æ", "ae"))
+    return "".join(letter for letter in plain if not unicodedata.combining(letter)).upper()
+
+
+def measured(
+    index: BM25Index, collection: Collection, questions: Sequence[str], k1: float, b: float
+) -> dict[str, "np.ndarray[tuple[int], np.dtype[np.float64]]"]:
+    """Each measure's values, one per question in the order of `collection.questions`."""
+    run = {}
+    for key, ranking in zip(collection.questions, index.search_many(questions, DEPTH, k1=k1, b=b), strict=True):
+        run[key] = {collection.keys[i - 1]: float(s) for i, s in zip(ranking.ids, ranking.scores, strict=True)}
+    values = {str(measure): dict.fromkeys(collection.questions, 0.0) for measure in MEASURES}
+    for metric in ir_measures.iter_calc(list(MEASURES), collection.qrels, run):
+        values[str(metric.measure)][metric.query_id] = metric.value
+    return {name: np.array(list(found.values())) for name, found in values.items()}
+
+
+def study(
+    collections: Sequence[Collection], choices: Mapping[str, Analysis], settings: Sequence[tuple[float, float]]
+) -> list[dict[str, object]]:
+    """One row per variant, collection and setting, with the values of each question."""
+    rows: list[dict[str, object]] = []
+    for name, analysis in choices.items():
+        for collection in collections:
+            with tempfile.TemporaryDirectory() as folder:
+                with BM25Writer(Path(folder), analysis) as writer:
+                    writer.add(range(1, len(collection.texts) + 1), collection.texts)
+                    writer.commit(1)
+                with BM25Index.open(Path(folder), analysis) as index:
+                    plain = list(collection.questions.values())
+                    capitals = [in_capitals(question) for question in plain]
+                    for k1, b in settings:
+                        asked = {"plain": plain} | ({"capitals": capitals} if (k1, b) == settings[0] else {})
+                        for form, questions in asked.items():
+                            values = measured(index, collection, questions, k1, b)
+                            rows.append(
+                                {"variant": name, "collection": collection.name, "k1": k1, "b": b, "form": form}
+                                | values
+                            )
+        print(name, "done", file=sys.stderr)
+    return rows
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979)."""
+    order = np.argsort(p_values)
+    corrected, highest = np.zeros(len(p_values)), 0.0
+    for place, position in enumerate(order):
+        highest = max(highest, min(1.0, p_values[position] * (len(p_values) - place)))
+        corrected[position] = highest
+    return [float(value) for value in corrected]
+
+
+def table(rows: Sequence[dict[str, object]], form: str, measure: str) -> list[str]:
+    """Means per collection, their mean, and a star where the difference from the baseline is significant."""
+    kept = [row for row in rows if row["form"] == form]
+    names = list(dict.fromkeys((row["variant"], row["k1"], row["b"]) for row in kept))
+    values = {(row["variant"], row["k1"], row["b"], row["collection"]): row[measure] for row in kept}
+    collections = list(dict.fromkeys(row["collection"] for row in kept))
+    baseline = names[0]
+    stars = {}
+    for collection in collections:
+        p_values = []
+        for name in names[1:]:
+            difference = values[(*name, collection)] - values[(*baseline, collection)]  # type: ignore[operator]
+            p_values.append(1.0 if not difference.any() else float(stats.ttest_1samp(difference, 0.0).pvalue))
+        stars |= {(name, collection): p < 0.05 for name, p in zip(names[1:], holm(p_values), strict=True)}
+    lines = [f"{measure}, {form} questions (* differs from the first line, paired t-test, Holm)"]
+    lines.append(
+        f"{'analysis':46} {'k1':>4} {'b':>4} " + " ".join(f"{name[:14]:>14}" for name in collections) + "   mean"
+    )
+    for name in names:
+        means = [float(np.mean(values[(*name, collection)])) for collection in collections]  # type: ignore[arg-type]
+        cells = [
+            f"{mean:.4f}{'*' if stars.get((name, collection)) else ' '}".rjust(14)
+            for mean, collection in zip(means, collections, strict=True)
+        ]
+        lines.append(f"{name[0]:46} {name[1]:4} {name[2]:4} " + " ".join(cells) + f"  {np.mean(means):.4f}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2].parent / "shared" / "data" / "beir")
+    parser.add_argument("--collections", nargs="+", default=list(COLLECTIONS))
+    parser.add_argument("--variants", nargs="+", help="only those whose name holds one of these")
+    parser.add_argument("--grid", action="store_true", help="k1 and b over a grid, for the default analysis")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    collections = [load(options.data / name) for name in options.collections]
+    choices = variants()
+    if options.variants:
+        choices = {name: found for name, found in choices.items() if any(part in name for part in options.variants)}
+    settings = [(DEFAULT_K1, DEFAULT_B)]
+    if options.grid:
+        settings += [pair for pair in GRID if pair not in settings]
+    rows = study(collections, choices, settings)
+    if options.json:
+        means = [
+            {name: float(np.mean(value)) if isinstance(value, np.ndarray) else value for name, value in row.items()}
+            for row in rows
+        ]
+        print(json.dumps(means, ensure_ascii=False, indent=1))
+        return
+    for measure in map(str, MEASURES):
+        print("\n".join(table(rows, "plain", measure)), end="\n\n")
+    print("\n".join(table(rows, "capitals", str(MEASURES[0]))))
+
+
+if __name__ == "__main__":
+    main()
