@@ -16,7 +16,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # Bytes above 127 that French text in windows-1252 holds: letters with accents, guillemets, quotes, dashes, °, §, €.
-_FRENCH = frozenset("àâäçéèêëîïôöùûüÿœæÀÂÄÇÉÈÊËÎÏÔÖÙÛÜŸŒÆ«»’‘“”–—…°§€•· \u00a0\u00ad²³ñá&".encode("cp1252"))
+_FRENCH = frozenset("àâäçéèêëîïôöùûüÿœæÀÂÄÇÉÈÊËÎÏÔÖÙÛÜŸŒÆ«»’‘“”–—…°§€•· \u00a0\u00ad²³ñá½¼".encode("cp1252"))
 _LATIN9_LIGATURE = re.compile(rb"[A-Za-z][\xbd\xbc][A-Za-z]")
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\x1b\x08")
 _SAMPLE = 64 * 1024

@@ -25,8 +25,7 @@ def _names(listed: str) -> frozenset[str]:
     return frozenset(listed.split())
 
 
-_NEVER_TEXT = frozenset({"script", "style", "template", "head", "svg", "math", "iframe", "object"})
-# What a person works or plays with, beside the text of the page.
+# Never text of the page.
 _DROPPED = _names(
     """
     script style noscript template head nav button input select textarea datalist svg math iframe object embed
@@ -81,8 +80,8 @@ def page(content: bytes, *, is_xml: bool = False) -> tuple[str, str]:
         return "", ""
     elements = {name: list(root.iter(name, f"{{*}}{name}")) for name in ("title", "h1", "main", "body")}
     body = _main(root, elements["main"]) or _text(elements["body"][0] if elements["body"] else root)
-    if not body:  # the rules took everything: better the menu than nothing
-        body = _text(elements["body"][0] if elements["body"] else root, keep_all=True)
+    if not body:  # a page shown by its scripts, or classes that mean something else here
+        body = _text(elements["body"][0] if elements["body"] else root, by_name_only=True)
     return _title(elements["title"], elements["h1"]), body
 
 
@@ -95,8 +94,12 @@ def _parse(content: bytes, is_xml: bool) -> Any:
             pass
     if not content.strip():
         return None
-    # The size of `content` is bounded; without huge_tree, libxml2 drops what is nested deeper than 256 elements.
-    return etree.fromstring(content, HTMLParser(encoding="utf-8", no_network=True, huge_tree=True))
+    # The size of `content` is bounded; huge_tree raises the limit of nesting from 256 elements to 2048.
+    parser = HTMLParser(encoding="utf-8", no_network=True, huge_tree=True)
+    root = etree.fromstring(content, parser)
+    if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
+        raise Unreadable("HTML nested too deeply")  # libxml2 drops the rest without failing
+    return root
 
 
 def _title(titles: list[Any], headings: list[Any]) -> str:
@@ -112,17 +115,17 @@ def _main(root: Any, mains: list[Any]) -> str:
     return "" if main is None else _text(main)
 
 
-def _text(root: Any, *, keep_all: bool = False) -> str:
+def _text(root: Any, *, by_name_only: bool = False) -> str:
     layout = Layout()
-    _Walk(layout, keep_all).run(root)
+    _Walk(layout, by_name_only).run(root)
     return layout.text()
 
 
 class _Walk:
     """One pass over a tree, without recursion, that feeds the layout."""
 
-    def __init__(self, layout: Layout, keep_all: bool) -> None:
-        self.layout, self.keep_all = layout, keep_all
+    def __init__(self, layout: Layout, by_name_only: bool) -> None:
+        self.layout, self.by_name_only = layout, by_name_only
         self.sections = 0  # articles and sections around
         self.tables: list[bool] = []  # of the tables around: does it hold data?
         self.lists: list[int | None] = []  # of the lists around: the number of the next item, None for bullets
@@ -135,12 +138,10 @@ class _Walk:
 
     def _is_dropped(self, element: Any) -> bool:
         name = local_name(element)
-        if self.keep_all:
-            return name in _NEVER_TEXT
         if name in _DROPPED or (name in _FURNITURE and not self.sections):
             return True
         attributes = element.attrib
-        if not attributes:
+        if not attributes or self.by_name_only:
             return False
         role = attributes.get("role", "")
         return (

@@ -1,0 +1,367 @@
+"""One reader per format: what it keeps, and what it leaves out."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from engine.documents import open_source
+from engine.documents.encoding import decode
+from engine.records import Document, Rejection
+
+
+def read(folder: Path, name: str, content: bytes | str) -> Document:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    (document,) = open_source(str(path)).read()
+    assert isinstance(document, Document), document
+    return document
+
+
+def html(folder: Path, body: str) -> Document:
+    return read(folder, "p.html", f"<!DOCTYPE html><html><head><title>T</title></head><body>{body}</body></html>")
+
+
+def packed(**members: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("__", "/").replace("_dot_", "."), text)
+    return content.getvalue()
+
+
+# Plain text and Markdown
+
+
+def test_text_keeps_its_lines(tmp_path: Path) -> None:
+    document = read(tmp_path, "a_b.txt", "\ufeffun\r\n\r\ndeux\rtrois\n")
+    assert document.text == "un\n\ndeux\ntrois\n"
+    assert document.has_lines
+    assert document.title == "a b"
+
+
+def test_text_is_composed_and_loses_what_nobody_sees(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.txt", "e\u0301te\u0301 in\u00advi\u200bsible").text == "été invisible"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "reported"),
+    [
+        ("cp1252", "Où est passé l’été à Nœux ?", "cp1252 (guessed)"),
+        ("iso8859-15", "Le cœur a ses raisons, été comme hiver.", "iso8859-15 (guessed)"),
+        ("utf-8", "été", None),
+        ("utf-16", "été", None),
+    ],
+)
+def test_the_encoding_is_reported_when_it_was_guessed(
+    tmp_path: Path, encoding: str, text: str, reported: str | None
+) -> None:
+    document = read(tmp_path, "a.txt", text.encode(encoding))
+    assert document.text == text
+    assert document.metadata.get("encoding") == reported
+
+
+def test_a_few_damaged_bytes_do_not_make_utf8_something_else() -> None:
+    text, guessed = decode("été à la plage, élève zélé, forêt".encode() * 20 + b"\xc3(")
+    assert text.startswith("été à la plage")
+    assert guessed == "utf-8 (guessed, 1 characters damaged)"
+
+
+def test_markdown_takes_its_title_from_the_front_matter_and_keeps_its_lines(tmp_path: Path) -> None:
+    document = read(tmp_path, "a.md", "---\ntitle: 'Le titre'\ntags: [a, b]\nauteur: Zoé\n---\n# Autre\nligne 7\n")
+    assert document.title == "Le titre"
+    assert document.text.split("\n")[5:7] == ["# Autre", "ligne 7"]
+    assert document.metadata == {"format": "markdown", "auteur": "Zoé"}
+
+
+@pytest.mark.parametrize(
+    "text", ["intro\n\n# Un *bon* titre #\n", "Un bon titre\n===\n", "# [Un bon](http://x) `titre`", "## Un bon titre"]
+)
+def test_markdown_takes_its_title_from_the_first_heading(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, "a.md", text).title == "Un bon titre"
+
+
+def test_a_comment_in_code_is_no_title(tmp_path: Path) -> None:
+    assert read(tmp_path, "mon-petit-guide.md", "```\n# commande\n```\n").title == "mon petit guide"
+
+
+# HTML
+
+
+def test_html_loses_scripts_menus_and_page_furniture(tmp_path: Path) -> None:
+    document = html(
+        tmp_path,
+        "<header>Site</header><nav>Menu</nav><div class='navbar x'>Menu</div><aside>Pub</aside><script>x()</script>"
+        "<style>p{}</style><div role=navigation>Menu</div><p hidden>non</p><p>Le texte.</p><footer>Pied</footer>",
+    )
+    assert document.text == "Le texte."
+
+
+def test_html_keeps_the_header_and_the_notes_of_an_article(tmp_path: Path) -> None:
+    document = html(tmp_path, "<article><header><h1>A</h1></header><p>B</p><aside>C</aside></article>")
+    assert document.text.split() == ["A", "B", "C"]
+
+
+def test_html_prefers_the_main_element(tmp_path: Path) -> None:
+    assert html(tmp_path, "<div>Avant</div><main><p>Le texte.</p></main><div>Après</div>").text == "Le texte."
+
+
+def test_a_page_that_its_scripts_would_show_is_read(tmp_path: Path) -> None:
+    assert (
+        html(tmp_path, "<div class='menu' style='display: none'><p>Accueil</p></div><nav>non</nav>").text == "Accueil"
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("<title>Page | Site</title><h1>Page</h1>", "Page"),
+        ("<title>Titre</title><h1>Autre</h1>", "Titre"),
+        ("<h1>Seul <em>titre</em></h1>", "Seul titre"),
+        ("<title>A &amp; B\n  C</title>", "A & B C"),
+        ("", "p"),
+    ],
+)
+def test_html_titles(tmp_path: Path, head: str, expected: str) -> None:
+    assert read(tmp_path, "p.html", head + "<p>texte").title == expected
+
+
+def test_html_blocks_become_lines_and_inline_elements_do_not(tmp_path: Path) -> None:
+    document = html(
+        tmp_path, "<h2>A<b>b</b>c</h2><p>un  <i>deux</i>\n trois<br>quatre</p><div>cinq</div><div>six</div>"
+    )
+    assert document.text == "Abc\n\nun deux trois\nquatre\n\ncinq\nsix"
+
+
+def test_html_lists_keep_their_marks_and_numbers(tmp_path: Path) -> None:
+    document = html(tmp_path, "<ul><li>a<ul><li><p>b</p></li></ul></li></ul><ol start=3><li>c<li>d</ol>")
+    assert document.text == "- a\n  - b\n\n3. c\n4. d"
+
+
+def test_html_tables_are_read_row_by_row(tmp_path: Path) -> None:
+    document = html(tmp_path, "<table><tr><th>Nom<th>Âge<tr><td><p>Zoé</p><td>7<br>ans</table>")
+    assert document.text == "Nom | Âge\nZoé | 7 ans"
+
+
+def test_html_tables_that_arrange_the_page_are_not(tmp_path: Path) -> None:
+    document = html(tmp_path, "<table><tr><td><h2>A</h2><p>B</p></td><td><p>C</p></td></tr></table>")
+    assert document.text == "A\n\nB\n\nC"
+
+
+def test_html_keeps_preformatted_text(tmp_path: Path) -> None:
+    assert html(tmp_path, "<p>a</p><pre>\nun\n  deux\n\n</pre><p>b</p>").text == "a\n\nun\n  deux\n\nb"
+
+
+def test_html_decodes_entities_and_declared_encodings(tmp_path: Path) -> None:
+    document = read(tmp_path, "p.html", '<meta charset="iso-8859-1"><p>&eacute;t\xe9 &#8364; &nbsp;!'.encode("latin-1"))
+    assert document.text == "été € \u00a0!"
+    assert "encoding" not in document.metadata
+
+
+def test_xhtml_is_read_as_xml(tmp_path: Path) -> None:
+    page = (
+        '<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "http://x/x.dtd">'
+        '<html xmlns="http://www.w3.org/1999/xhtml"><head><title>T</title><script src="x"/></head>'
+        "<body><p>caf&eacute;<!-- non --> ici</p></body></html>"
+    )
+    document = read(tmp_path, "p.xhtml", page)
+    assert (document.title, document.text) == ("T", "café ici")
+
+
+def test_the_title_is_not_said_twice(tmp_path: Path) -> None:
+    assert html(tmp_path, "<h1>T</h1><p>Le texte.</p>").text == "Le texte."
+
+
+# Books and office documents
+
+_CONTAINER = '<container><rootfiles><rootfile full-path="o/p.opf"/></rootfiles></container>'
+
+
+def test_epub_chapters_come_in_reading_order_without_the_table_of_contents(tmp_path: Path) -> None:
+    package = (
+        '<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>Livre</dc:title><dc:creator>Zoé'
+        "</dc:creator></metadata><manifest>"
+        + "".join(
+            f'<item id="{i}" href="{h}" media-type="application/xhtml+xml" {p}/>'
+            for i, h, p in (("n", "n.xhtml", 'properties="nav"'), ("b", "b%20b.xhtml", ""), ("a", "a.xhtml", ""))
+        )
+        + '</manifest><spine><itemref idref="n"/><itemref idref="b"/><itemref idref="a"/></spine></package>'
+    )
+    book = {"o/p.opf": package, "o/n.xhtml": "<p>Table</p>", "o/b b.xhtml": "<p>Un</p>", "o/a.xhtml": "<p>Deux</p>"}
+    document = read(tmp_path, "l.epub", packed(**{"META-INF/container.xml": _CONTAINER}, **book))
+    assert (document.title, document.text) == ("Livre", "Un\n\nDeux")
+    assert document.metadata == {"format": "epub", "author": "Zoé"}
+
+
+def test_odt_keeps_headings_lists_and_tables_and_drops_comments(tmp_path: Path) -> None:
+    names = "xmlns:office='o' xmlns:text='t' xmlns:table='b'"
+    body = (
+        "<text:tracked-changes><text:p>supprimé</text:p></text:tracked-changes><text:h>Titre</text:h>"
+        "<text:p>Un<text:s text:c='3'/>deux<text:line-break/>trois"
+        "<office:annotation><text:p>non</text:p></office:annotation></text:p>"
+        "<text:list><text:list-item><text:p>a</text:p></text:list-item>"
+        "<text:list-item><text:p>b</text:p></text:list-item></text:list>"
+        "<table:table><table:table-row><table:table-cell><text:p>A</text:p></table:table-cell>"
+        "<table:table-cell><text:p>B</text:p>"
+        "</table:table-cell></table:table-row></table:table>"
+    )
+    content = f"<office:document {names}><office:body><office:text>{body}</office:text></office:body></office:document>"
+    document = read(tmp_path, "d.odt", packed(content_dot_xml=content))
+    assert document.title == "Titre"
+    assert document.text == "Titre\n\nUn deux\ntrois\n\n- a\n- b\n\nA | B"
+
+
+def test_docx_as_python_docx_writes_it(tmp_path: Path) -> None:
+    docx = pytest.importorskip("docx")
+    made = docx.Document()
+    made.core_properties.title = "Contrat"
+    made.add_heading("Article 1", level=1)
+    made.add_paragraph("Le salarié est engagé.")
+    made.add_paragraph("un", style="List Bullet")
+    table = made.add_table(rows=1, cols=2)
+    table.cell(0, 0).text, table.cell(0, 1).text = "A", "B"
+    made.save(str(tmp_path / "c.docx"))
+    document = read(tmp_path, "c.docx", (tmp_path / "c.docx").read_bytes())
+    assert document.title == "Contrat"
+    assert document.text == "Article 1\n\nLe salarié est engagé.\n\nun\n\nA | B"
+
+
+def test_docx_reads_insertions_and_not_deletions(tmp_path: Path) -> None:
+    body = (
+        "<w:p><w:pPr><w:pStyle w:val='Titre'/></w:pPr><w:r><w:t>Le titre</w:t></w:r></w:p>"
+        "<w:p><w:ins><w:r><w:t>ajouté</w:t></w:r></w:ins><w:del><w:r><w:delText>retiré</w:delText></w:r></w:del>"
+        "<w:r><w:tab/><w:t>fin</w:t></w:r></w:p><w:sdt><w:sdtContent><w:p><w:r><w:t>champ</w:t></w:r></w:p></w:sdtContent></w:sdt>"
+    )
+    document = read(
+        tmp_path,
+        "d.docx",
+        packed(word__document_dot_xml=f"<w:document xmlns:w='w'><w:body>{body}</w:body></w:document>"),
+    )
+    assert document.title == "Le titre"
+    assert document.text == "Le titre\n\najouté fin\n\nchamp"
+
+
+# PDF
+
+
+def pdf(*pages: list[str], title: str = "") -> bytes:
+    """A PDF with these lines on its pages."""
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "",
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
+    ]
+    kids = []
+    for lines in pages:
+        shown = " ".join(f"({line}) Tj 0 -14 Td" for line in lines)
+        stream = f"BT /F1 10 Tf 50 780 Td {shown} ET"
+        objects.append(f"<</Length {len(stream.encode('cp1252'))}>>stream\n{stream}\nendstream")
+        kids.append(len(objects) + 1)
+        drawn = f"/Contents {len(objects)} 0 R/Resources<</Font<</F1 3 0 R>>>>"
+        objects.append(f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]{drawn}>>")
+    objects[1] = f"<</Type/Pages/Count {len(kids)}/Kids[{' '.join(f'{kid} 0 R' for kid in kids)}]>>"
+    objects.append(f"<</Title({title})>>")
+    body, offsets = b"%PDF-1.4\n", []
+    for number, text in enumerate(objects, 1):
+        offsets.append(len(body))
+        body += f"{number} 0 obj{text}endobj\n".encode("cp1252")
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    trailer = f"trailer<</Size {len(objects) + 1}/Root 1 0 R/Info {len(objects)} 0 R>>\nstartxref\n{len(body)}\n%%EOF"
+    return body + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{trailer}".encode()
+
+
+def test_pdf_keeps_where_its_pages_begin(tmp_path: Path) -> None:
+    document = read(tmp_path, "a.pdf", pdf(["un"], [], ["trois été"], title="Le titre"))
+    assert document.title == "Le titre"
+    first, second, third = document.pages
+    assert document.text[first:second].strip() == "un"
+    assert document.text[second:third].strip() == ""
+    assert document.text[third:].strip() == "trois été"
+
+
+def test_pdf_loses_running_heads_and_page_numbers(tmp_path: Path) -> None:
+    document = read(
+        tmp_path, "a.pdf", pdf(*(["Manuel", f"Texte {name}", f"page {n}"] for n, name in enumerate("abcd")))
+    )
+    assert document.text.split("\n\n")[:4] == ["Texte a", "Texte b", "Texte c", "Texte d"]
+
+
+def test_pdf_words_cut_at_line_ends_are_mended(tmp_path: Path) -> None:
+    lines = [
+        "C'est une longue phrase dont le dernier mot est cou-",
+        "pé en deux, tandis que celui-",
+        "là garde son trait.",
+    ]
+    text = " ".join(read(tmp_path, "a.pdf", pdf(lines)).text.split())
+    assert "mot est coupé en deux" in text
+    assert "celui-là garde" in text
+
+
+@pytest.mark.parametrize("title", ["Microsoft Word - x.doc", "untitled", "rapport.docx", ""])
+def test_pdf_titles_left_by_a_program_are_not_taken(tmp_path: Path, title: str) -> None:
+    assert read(tmp_path, "mon_rapport.pdf", pdf(["texte"], title=title)).title == "mon rapport"
+
+
+def test_a_pdf_of_images_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "scan.pdf").write_bytes(pdf([]))
+    (rejection,) = open_source(str(tmp_path / "scan.pdf")).read()
+    assert isinstance(rejection, Rejection)
+    assert "OCR" in rejection.reason
+
+
+# Tables
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_seen_in_the_header(tmp_path: Path, delimiter: str) -> None:
+    rows = [["ID", "Titre", "Texte", "année"], ["1", "T", '"a, b; c\n""d"""', "1998"]]
+    (tmp_path / "t.csv").write_text("\n".join(delimiter.join(row) for row in rows), encoding="utf-8-sig")
+    (document,) = open_source(str(tmp_path / "t.csv")).read()
+    assert document == Document("1", 'a, b; c\n"d"', "T", {"format": "csv", "année": "1998"})
+
+
+def test_a_table_from_excel_is_decoded_with_a_guess(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("id;texte\r\n1;déjà vu\r\n".encode("cp1252"))
+    (document,) = open_source(str(tmp_path / "t.csv")).read()
+    assert isinstance(document, Document)
+    assert document.text == "déjà vu"
+    assert document.metadata["encoding"] == "cp1252 (guessed)"
+
+
+def test_rows_that_do_not_fit_the_header_are_rejected_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('id,text\n1,"a\nb"\n2\n3,c,d\n4,"e"\n')
+    found = list(open_source(str(tmp_path / "t.csv")).read())
+    assert [item.key for item in found if isinstance(item, Document)] == ["1", "4"]
+    assert [str(item) for item in found if isinstance(item, Rejection)] == [
+        't.csv:4: missing field "text"',
+        "t.csv:5: 3 fields under 2 columns",
+    ]
+
+
+def test_a_table_without_a_text_column_names_those_it_has(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("a\tb\n1\t2\n")
+    (rejection,) = open_source(str(tmp_path / "t.tsv")).read()
+    assert str(rejection) == 't.tsv: no column "text" in its header; name the column of text among: a, b'
+
+
+# A real collection
+
+
+def test_the_help_pages_of_libreoffice_read_as_their_reader_sees_them() -> None:
+    folder = Path(__file__).parents[2].parent / "shared/data/documents/libreoffice"
+    if not folder.is_dir():
+        pytest.skip("the shared data is not on this machine")
+    documents = {item.key: item for item in open_source(str(folder)).read() if isinstance(item, Document)}
+    assert len(documents) == 423  # 06/calcsamplefiles.html has a title and nothing else
+    page = documents["libreoffice/guide/line_fix.html"]
+    assert page.title == "Fixation de lignes ou de colonnes en tant qu'en-têtes"
+    assert page.text.startswith("Fixation de lignes ou colonnes comme titre\n\nSi des lignes ou colonnes de données")
+    furniture = (
+        "Aide LibreOffice 7.4",
+        "Help content debug info",
+        "Rechercher dans un module",
+        "Title is:",
+        "function(",
+    )
+    assert not [key for key, item in documents.items() if any(text in item.text for text in furniture)]
