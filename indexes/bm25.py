@@ -6,9 +6,7 @@ The writer stands in `indexes.bm25_writer`.
 import os
 import re
 import threading
-import unicodedata
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +16,10 @@ import numpy as np
 
 from engine.errors import CollectionDamaged, InvalidOption
 from engine.records import Ranking
-from indexes.analysis import Analysis, analyzer
-from indexes.bm25_writer import ID, TEXT, BM25Writer, id_queries, read_commit
-from indexes.lucene import Java, check_files, declare, errors_of, hits_of_search, own, path_of, text_of
+from indexes.analysis import Analysis
+from indexes.bm25_queries import Questions, among, both, by_score_then_id, everything, under
+from indexes.bm25_writer import BM25Writer, read_commit
+from indexes.lucene import Java, check_files, declare, errors_of, hits_of_search, java_threads, own, path_of, text_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,13 +29,11 @@ __all__ = ["DEFAULT_B", "DEFAULT_K1", "BM25Index", "BM25Writer"]
 DEFAULT_K1 = 1.2
 DEFAULT_B = 0.75
 
-_MOST_TERMS = 64
-_LONG_QUESTION = 400
 _MOST_SEARCHERS = 8
+_OPENINGS = 5
 _MOST_THREADS = 16
 _CHECKED_AT_OPENING = 64 << 20
 _HIT = re.compile(r"fields=\[([^,]+), (-?\d+)\]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
@@ -51,6 +48,7 @@ class _View:
             maxDoc="()I",
             close="()V",
             docFreq="(Lorg/apache/lucene/index/Term;)I",
+            isCurrent="()Z",
             getIndexCommit="()Lorg/apache/lucene/index/IndexCommit;",
         )
         self.users = 1
@@ -85,14 +83,8 @@ class BM25Index:
         self._view = _View(reader)
         self._applied = self._read_applied(self._view)
         self._hits = hits_of_search()
-        self._sort = _by_score_then_id()
-        self._parser = own(
-            declare("org/apache/lucene/util/QueryBuilder", "(Lorg/apache/lucene/analysis/Analyzer;)V")(
-                analyzer(analysis)
-            ),
-            "org/apache/lucene/util/QueryBuilder",
-            createBooleanQuery="(Ljava/lang/String;Ljava/lang/String;)Lorg/apache/lucene/search/Query;",
-        )
+        self._sort = by_score_then_id()
+        self._questions = Questions(analysis)
         self._filters: dict[bytes, Java] = {}
 
     @classmethod
@@ -112,12 +104,17 @@ class BM25Index:
                 path_of(folder)
             )
             try:
-                reader = _readers().open(directory)
-                try:
-                    return cls(folder, directory, reader, analysis)
-                except BaseException:
-                    reader.close()
-                    raise
+                for attempt in range(_OPENINGS):
+                    reader = _readers().open(directory)
+                    try:
+                        return cls(folder, directory, reader, analysis)
+                    except BaseException as error:
+                        # A writer that commits meanwhile takes this commit's files away.
+                        outrun = isinstance(error, CollectionDamaged) and not reader.isCurrent()
+                        reader.close()
+                        if not outrun or attempt + 1 == _OPENINGS:
+                            raise
+                raise AssertionError("unreachable")
             except BaseException:
                 directory.close()
                 raise
@@ -125,10 +122,8 @@ class BM25Index:
     def _read_applied(self, view: _View) -> int:
         """What the view's commit says, once its files are known to be sound."""
         names = _files(view)
-        if (
-            sum((self._folder / name).stat().st_size for name in names if (self._folder / name).exists())
-            <= _CHECKED_AT_OPENING
-        ):
+        sizes = [path.stat().st_size for name in names if (path := self._folder / name).exists()]
+        if sum(sizes) <= _CHECKED_AT_OPENING:
             check_files(self._folder, names)
         applied = read_commit(_commit(view).getUserData(), self._folder, self._analysis)
         if applied is None:
@@ -248,18 +243,15 @@ class BM25Index:
             workers = min(threads or _usable_cores(), len(questions))
             if workers <= 1:
                 return [rank(question) for question in questions]
-            pool = ThreadPoolExecutor(workers, "bm25-search")
-            try:
+            with java_threads(workers, "bm25-search") as pool:
                 return list(pool.map(rank, questions))
-            finally:
-                pool.shutdown(cancel_futures=True)
 
     def _ranking(self, view: _View, question: str, k: int, searcher: Java, restriction: Java) -> Ranking:
-        query = self._query(view, question)
+        query = self._questions.query(question, view.reader)
         if query is None:
             return _EMPTY
         if restriction is not None:
-            query = _both(query, restriction)
+            query = both(query, restriction)
         found = self._best(searcher, query, k)
         scores = np.array([float(score) for score, _ in found], np.float32)
         return Ranking(np.array([int(number) for _, number in found], np.int64), scores)
@@ -271,37 +263,6 @@ class BM25Index:
             self._hits.invokeWithArguments([searcher, query, most, self._sort], pass_by_reference=False)
         )
 
-    def _query(self, view: _View, question: str) -> Java:
-        """The question's terms as one disjunction, None when analysis leaves none."""
-        text = unicodedata.normalize("NFC", _SURROGATE.sub(" ", question))
-        if len(text) > _LONG_QUESTION:
-            return self._rarest(view, text)
-        return self._parser.createBooleanQuery(TEXT, text)
-
-    def _rarest(self, view: _View, text: str) -> Java:
-        """A long question keeps its rarest terms: the common ones cost most and say least."""
-        terms = dict.fromkeys(self._analysed(text))
-        term_of = declare("org/apache/lucene/index/Term", "(Ljava/lang/String;Ljava/lang/String;)V")
-        known = {term: java for term in terms if (java := term_of(TEXT, term)) is not None}
-        frequencies = {term: int(view.reader.docFreq(java)) for term, java in known.items()}
-        kept = sorted((term for term, count in frequencies.items() if count), key=frequencies.__getitem__)[:_MOST_TERMS]
-        if not kept:
-            return None
-        query_of = declare("org/apache/lucene/search/TermQuery", "(Lorg/apache/lucene/index/Term;)V")
-        return _joined([(query_of(known[term]), "SHOULD") for term in kept])
-
-    def _analysed(self, text: str) -> list[str]:
-        analyse = declare(
-            "io/anserini/analysis/AnalyzerUtils",
-            analyze="static (Lorg/apache/lucene/analysis/Analyzer;Ljava/lang/String;)Ljava/util/List;",
-        )
-        join = declare(
-            "java/lang/String",
-            join="static (Ljava/lang/CharSequence;Ljava/lang/Iterable;)Ljava/lang/String;",
-        )
-        joined: str = join.join("\n", analyse.analyze(analyzer(self._analysis), text))
-        return joined.split("\n") if joined else []
-
     def _filter(self, ids: "NDArray[np.int64] | None", below: int | None) -> Java:
         """A query for the passages allowed, None for all. The last set of ids is kept: a shell asks again."""
         queries = []
@@ -309,18 +270,17 @@ class BM25Index:
             key = np.ascontiguousarray(ids, np.int64).tobytes()
             found = self._filters.get(key)
             if found is None:
-                found = id_queries().newSetQuery(ID, ids.tolist(), pass_by_reference=False)
+                found = among(ids)
                 self._filters = {key: found}
             queries.append(found)
         if below is not None:
-            queries.append(id_queries().newRangeQuery(ID, -(2**63), below - 1))
+            queries.append(under(below))
         if not queries:
             return None
-        return queries[0] if len(queries) == 1 else _both(*queries)
+        return queries[0] if len(queries) == 1 else both(*queries)
 
     def ids(self) -> "NDArray[np.int64]":
         """int64[n]: ids of all live passages, ascending."""
-        everything = declare("org/apache/lucene/search/MatchAllDocsQuery", "()V")
         with errors_of(self._folder), self._using() as view:
             searcher = view.searcher(DEFAULT_K1, DEFAULT_B)
             most = max(1, int(view.reader.maxDoc()))
@@ -385,35 +345,6 @@ def _readers() -> Java:
         open="static (Lorg/apache/lucene/store/Directory;)Lorg/apache/lucene/index/DirectoryReader;",
         openIfChanged="static (Lorg/apache/lucene/index/DirectoryReader;)Lorg/apache/lucene/index/DirectoryReader;",
     )
-
-
-def _by_score_then_id() -> Java:
-    kind = "org/apache/lucene/search/SortField$Type"
-    kinds = declare(kind, valueOf=f"static (Ljava/lang/String;)L{kind};")
-    field = declare("org/apache/lucene/search/SortField", f"(Ljava/lang/String;L{kind};)V")
-    number = declare("org/apache/lucene/search/SortedNumericSortField", f"(Ljava/lang/String;L{kind};)V")
-    sort = declare("org/apache/lucene/search/Sort", "([Lorg/apache/lucene/search/SortField;)V")
-    by_score, by_id = kinds.valueOf("SCORE"), kinds.valueOf("LONG")
-    return sort([field(None, by_score), number(ID, by_id)])
-
-
-def _both(scored: Java, restriction: Java) -> Java:
-    return _joined([(scored, "MUST"), (restriction, "FILTER")])
-
-
-def _joined(clauses: list[tuple[Java, str]]) -> Java:
-    kind, name = "org/apache/lucene/search/BooleanQuery$Builder", "org/apache/lucene/search/BooleanClause$Occur"
-    builder = declare(
-        kind,
-        "()V",
-        add=f"(Lorg/apache/lucene/search/Query;L{name};)L{kind};",
-        build="()Lorg/apache/lucene/search/BooleanQuery;",
-    )()
-    occurs = declare(name, valueOf=f"static (Ljava/lang/String;)L{name};")
-    for query, occur in clauses:
-        role = occurs.valueOf(occur)
-        builder.add(query, role)
-    return builder.build()
 
 
 def _usable_cores() -> int:

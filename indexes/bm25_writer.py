@@ -4,18 +4,19 @@ import re
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from engine.errors import CollectionDamaged, CollectionOutdated, StorageError
 from indexes.analysis import Analysis, analyzer
-from indexes.lucene import Java, declare, errors_of, own, path_of, text_of
+from indexes.bm25_queries import ID, TEXT, among
+from indexes.lucene import Java, declare, errors_of, java_threads, own, path_of, text_of
 
-__all__ = ["ID", "TEXT", "BM25Writer", "read_commit"]
-
-TEXT = "text"
-ID = "id"
+__all__ = ["BM25Writer", "read_commit"]
 
 _THREADS = 2
 _CHUNK = 256
@@ -123,7 +124,7 @@ class BM25Writer:
 
     def __init__(self, folder: Path, analysis: Analysis) -> None:
         self._folder, self._analysis = Path(folder), analysis
-        self._lanes = threading.local()
+        self._lanes: dict[int, _Lane] = {}
         self._pending: deque[Future[None]] = deque()
         self._closed = False
         try:
@@ -132,7 +133,8 @@ class BM25Writer:
             raise StorageError(f"cannot be created: {error.strerror}", where=folder) from error
         with errors_of(self._folder):
             self._open()
-        self._pool = ThreadPoolExecutor(_THREADS, "bm25-writer")
+        self._threads = ExitStack()
+        self._pool = self._threads.enter_context(java_threads(_THREADS, "bm25-writer"))
         try:
             with errors_of(self._folder):
                 self.applied = read_commit(self._writer.getLiveCommitData(), self._folder, analysis) or 0
@@ -170,7 +172,7 @@ class BM25Writer:
             raise
 
     def add(self, ids: Sequence[int], texts: Sequence[str]) -> None:
-        """Add passages; returns when they are handed over. A failure may show at a later call, at `commit` at the latest.
+        """Add passages; returns once they are handed over. A failure may show at a later call, `commit` at the latest.
 
         Args:
             ids: passage ids not in the index; int64 values.
@@ -185,10 +187,10 @@ class BM25Writer:
             self._wait(_WAITING_CHUNKS)
 
     def _add_chunk(self, ids: list[int], texts: Sequence[str]) -> None:
-        lane: _Lane | None = getattr(self._lanes, "lane", None)
         with errors_of(self._folder):
+            lane = self._lanes.get(threading.get_ident())
             if lane is None:
-                lane = self._lanes.lane = _Lane(self._writer)
+                lane = self._lanes[threading.get_ident()] = _Lane(self._writer)
             lane.add(ids, texts)
 
     def _wait(self, allowed: int = 0) -> None:
@@ -201,7 +203,7 @@ class BM25Writer:
         if len(ids) == 0:
             return
         with errors_of(self._folder):
-            query = id_queries().newSetQuery(ID, [int(number) for number in ids], pass_by_reference=False)
+            query = among(np.asarray(ids, np.int64))
             self._writer.deleteDocuments([query], pass_by_reference=False)
 
     def commit(self, sequence: int) -> None:
@@ -229,7 +231,7 @@ class BM25Writer:
         if self._closed:
             return
         self._closed = True
-        self._pool.shutdown(cancel_futures=True)
+        self._threads.close()
         with errors_of(self._folder):
             try:
                 self._writer.rollback()
@@ -243,12 +245,3 @@ class BM25Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def id_queries() -> Java:
-    """LongField's queries on the id: a set of ids, a range of ids."""
-    return declare(
-        "org/apache/lucene/document/LongField",
-        newSetQuery="static (Ljava/lang/String;[J)Lorg/apache/lucene/search/Query;",
-        newRangeQuery="static (Ljava/lang/String;JJ)Lorg/apache/lucene/search/Query;",
-    )

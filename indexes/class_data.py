@@ -1,4 +1,4 @@
-"""The class-data archive: Lucene's classes as the JVM wants them in memory, so that a cold search starts in half the time.
+"""The class-data archive: Lucene's classes as the JVM wants them in memory, so that a cold search takes half the time.
 
 It holds for one Java, one jar and one set of options, and is named after them. It is made once, in the background, and
 kept in the cache folder; whatever goes wrong with it, Java works without. `python -m indexes.class_data` makes it now.

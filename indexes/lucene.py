@@ -7,8 +7,10 @@ class at first use: we declare only what we call, and join calls in Java where t
 """
 
 import struct
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 from engine.errors import CollectionBusy, CollectionDamaged, FouilleError, StorageError
 from indexes import jvm
 
-__all__ = ["Java", "check_files", "declare", "errors_of", "hits_of_search", "own", "path_of", "text_of"]
+__all__ = ["Java", "check_files", "declare", "errors_of", "hits_of_search", "java_threads", "own", "path_of", "text_of"]
 
 # Java's classes and objects have no static type on this side.
 Java = Any
@@ -78,6 +80,33 @@ def path_of(path: Path | str) -> Java:
     """A java.nio.file.Path."""
     paths = declare("java/nio/file/Paths", get="static (Ljava/lang/String;[Ljava/lang/String;)Ljava/nio/file/Path;")
     return paths.get(str(path), [])
+
+
+@contextmanager
+def java_threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads that may call Java; what is still waiting at the end is dropped, what runs is waited for.
+
+    Java keeps a thread that called it until it is told that the thread ends, so each says so.
+    """
+    local = threading.local()
+
+    def enter() -> None:
+        local.leaving = _Leaving()
+
+    pool = ThreadPoolExecutor(count, name, initializer=enter)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Leaving:
+    """Lives in a thread's local storage, and so goes with the thread."""
+
+    def __del__(self) -> None:
+        from jnius import detach
+
+        detach()
 
 
 def text_of(instance: Java) -> str:
