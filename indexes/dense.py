@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.records import Ranking
+from indexes.approximate import FLAT_LIMIT, ApproximateIndex, attached, keep_up, withdraw_outrun
 from indexes.durable import damaged
 from indexes.exact import Selection, exact_search, inner_products
 from indexes.manifest import MANIFEST
@@ -83,11 +84,13 @@ class DenseWriter:
 
         Raises:
             StorageError: the system refused to write; nothing changed.
-            ValueError: a NaN, an infinity, a vector that is not normalised, an id stored already.
+            ValueError: a NaN, an infinity, a vector that is not normalised, an id stored already or negative.
         """
         vectors = np.asarray(vectors, np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise ValueError(f"vectors of shape {vectors.shape}, not [n, {self.dimension}]")
+        if len(ids) and np.min(ids) < 0:
+            raise ValueError("an id is negative")
         norms = np.linalg.norm(vectors, axis=1)
         # Written so that a NaN fails as well.
         if not (np.abs(norms - 1) <= _NORM_TOLERANCE).all():
@@ -102,9 +105,13 @@ class DenseWriter:
         """Publish: the index is complete for the catalog's `sequence`.
 
         Raises:
-            StorageError: the system refused to write; readers see what they saw, and commit can be called again.
+            StorageError: the system refused to write; commit can be called again. Readers see what they saw, or all
+                that is new when only the FAISS index of a large collection could not be written.
+            DependencyMissing: a large collection needs FAISS; the vectors are published all the same.
         """
+        withdraw_outrun(self._store)
         self._store.commit(sequence)
+        keep_up(self._store)
 
     def close(self) -> None:
         """Forget deletions that were not committed. The writer holds no file open."""
@@ -114,20 +121,26 @@ class DenseWriter:
 class DenseIndex:
     """Reads vectors as of one commit; `refresh` moves on to the latest. Safe to share among threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         self._store = SegmentStore.open(folder)
+        self._device = device
+        self._approximate: tuple[str, ApproximateIndex | None] | None = None
         _check_kind(self._store, None)
 
     @classmethod
-    def open(cls, folder: Path) -> "DenseIndex":
+    def open(cls, folder: Path, *, device: str = "cpu") -> "DenseIndex":
         """Open for reading; nothing is written.
+
+        Args:
+            folder: where it lies.
+            device: `cuda` puts the FAISS index of a large collection on the GPU, where faiss-gpu is installed.
 
         Raises:
             CollectionDamaged: a file is missing, truncated or foreign.
             CollectionOutdated: written by a newer fouille.
             StorageError: the system refused to read.
         """
-        return cls(folder)
+        return cls(folder, device)
 
     @property
     def applied(self) -> int:
@@ -178,7 +191,7 @@ class DenseIndex:
         Args:
             vectors: float32[q, dimension].
             k: at least 1.
-            ids: int64[m] ascending: only these passages.
+            ids: int64[m]: only these passages.
             below: only passages of a smaller id.
 
         Returns:
@@ -186,6 +199,7 @@ class DenseIndex:
 
         Raises:
             CollectionDamaged: a file read does not match its checksum.
+            DependencyMissing: a large collection needs FAISS.
             ValueError: vectors of another shape, a NaN or an infinity, k below 1.
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
@@ -195,7 +209,12 @@ class DenseIndex:
             raise ValueError("a vector holds a NaN or an infinity")
         if k < 1:
             raise ValueError(f"k is {k}, not at least 1")
-        return exact_search(self._select(ids, below), vectors, k)
+        selections = self._select(None if ids is None else np.unique(ids), below)
+        if sum(selection.size for selection in selections) > FLAT_LIMIT:
+            approximate = self._open_approximate()
+            if approximate is not None:
+                return approximate.search(self._store, selections, vectors, k)
+        return exact_search(selections, vectors, k)
 
     def scores(self, vector: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact inner products with stored vectors, as `search` gives them: float32[m]; NaN for an unknown passage.
@@ -212,15 +231,21 @@ class DenseIndex:
         scores[~found] = np.nan
         return scores
 
+    def _open_approximate(self) -> ApproximateIndex | None:
+        name = attached(self._store)
+        if name is None:
+            return None
+        if self._approximate is None or self._approximate[0] != name:
+            self._approximate = (name, ApproximateIndex.open(self._store, device=self._device))
+        return self._approximate[1]
+
     def _select(self, ids: NDArray[np.int64] | None, below: int | None) -> list[Selection]:
         selections = []
         for segment in self._store.segments:
-            rows: NDArray[np.int64] | None = None
+            _, rows = Selection.of(segment)
             if ids is not None:
-                rows = segment.find(np.asarray(ids, np.int64))
+                rows = segment.find(ids)
                 rows = rows[rows >= 0]
-            elif len(segment.dead):
-                rows = segment.live_rows()
             if below is not None:
                 end = int(np.searchsorted(segment.ids, below))
                 rows = np.arange(end) if rows is None else rows[: np.searchsorted(rows, end)]

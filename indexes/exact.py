@@ -5,7 +5,7 @@ as margin; those few are scored again in double precision and rounded. So a scor
 not on the block or segment a row lies in, and equal vectors tie exactly.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,11 @@ class Selection(NamedTuple):
 
     segment: Segment
     rows: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, segment: Segment) -> "Selection":
+        """All that is not deleted."""
+        return cls(segment, segment.live_rows() if len(segment.dead) else None)
 
     @property
     def size(self) -> int:
@@ -93,43 +98,40 @@ def exact_search(selections: Sequence[Selection], vectors: NDArray[np.float32], 
     return rankings
 
 
-class _Block(NamedTuple):
-    """Rows `first` to `last`, exclusive, of a selection, and the column of their first score."""
-
-    selection: Selection
-    first: int
-    last: int
-    column: int
-
-
-def _blocks(selections: Sequence[Selection], rows_per_block: int) -> Iterator[_Block]:
-    column = 0
-    for selection in selections:
-        for first in range(0, selection.size, rows_per_block):
-            last = min(first + rows_per_block, selection.size)
-            yield _Block(selection, first, last, column + first)
-        column += selection.size
-
-
 def _score_all(selections: Sequence[Selection], vectors: NDArray[np.float32], total: int) -> NDArray[np.float32]:
-    """Single-precision scores of every selected row: float32[q, total]."""
+    """Single-precision scores of every selected row, in the order of the selections: float32[q, total]."""
     width = vectors.shape[1]
-    rows_per_block = max(64, _BLOCK_VALUES // width)
+    step = max(64, _BLOCK_VALUES // width)
     scores = np.empty((len(vectors), total), np.float32)
+    buffer = np.empty((step, width), np.float32)
+    column = 0
     for segment, rows in selections:
+        stored: NDArray[Any] = segment.file.arrays["values"]
         if rows is None:
             segment.file.checked("values")
         else:
             segment.file.check_rows("values", rows, rows + 1)
-
-    buffer = np.empty((rows_per_block, width), np.float32)
-    for (segment, rows), first, last, column in _blocks(selections, rows_per_block):
-        stored: NDArray[Any] = segment.file.arrays["values"]
-        half = stored[first:last] if rows is None else stored[rows[first:last]]
-        single = buffer[: last - first]
-        widen(half, single)
-        np.matmul(vectors, single.T, out=scores[:, column : column + last - first])
+        for first in range(0, len(stored), step):
+            half = stored[first : first + step]
+            here = None if rows is None else _within(rows, first, first + step) - first
+            columns = len(half) if here is None else len(here)
+            if not columns:
+                continue
+            # Picking rows costs more than computing a product too many, until half of them are unwanted.
+            pick_first = here is not None and 2 * columns < len(half)
+            if pick_first:
+                half = half[here]
+            single = buffer[: len(half)]
+            widen(half, single)
+            products = vectors @ single.T
+            scores[:, column : column + columns] = products if here is None or pick_first else products[:, here]
+            column += columns
     return scores
+
+
+def _within(rows: NDArray[np.int64], first: int, last: int) -> NDArray[np.int64]:
+    """Those of `rows` (ascending) from `first` to `last`, exclusive."""
+    return rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)]
 
 
 def _rescore(
@@ -144,7 +146,7 @@ def _rescore(
     ids, exact, start = [], [], 0
     for segment, rows in selections:
         count = segment.stored.rows if rows is None else len(rows)
-        here = columns[np.searchsorted(columns, start) : np.searchsorted(columns, start + count)] - start
+        here = _within(columns, start, start + count) - start
         start += count
         if len(here):
             places = here if rows is None else rows[here]

@@ -85,6 +85,7 @@ class Segment:
     def __init__(self, file: SealedFile, stored: StoredFile, dead: NDArray[np.int64] = _NONE) -> None:
         self.file, self.stored, self.dead = file, stored, dead
         self._ids: NDArray[np.int64] | None = None
+        self._live: NDArray[np.int64] | None = None
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -100,7 +101,9 @@ class Segment:
 
     def live_rows(self) -> NDArray[np.int64]:
         """Rows that are not deleted, ascending."""
-        return np.delete(np.arange(self.stored.rows), self.dead)
+        if self._live is None:
+            self._live = np.delete(np.arange(self.stored.rows), self.dead)
+        return self._live
 
     def without(self, ids: NDArray[np.int64]) -> "Segment":
         """The same segment with these ids deleted as well."""

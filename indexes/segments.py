@@ -110,6 +110,11 @@ class SegmentStore:
             found |= segment.find(ids) >= 0
         return found & ~np.isin(ids, self._doomed)
 
+    def pending_ids(self) -> NDArray[np.int64]:
+        """Ids that the next commit will publish, deleted ones aside, ascending: int64[n]."""
+        ids = np.concatenate([_NO_ROWS, *(segment.ids for segment in self._pending)])
+        return np.setdiff1d(ids, self._doomed)
+
     def rows(self, ids: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Rows of one width.
 
@@ -270,6 +275,11 @@ class SegmentStore:
         except FileNotFoundError as error:
             raise damaged(path, "is missing") from error
         return path, attachment
+
+    def attachment_name(self, name: str) -> str | None:
+        """The file of an attachment, which changes whenever it is replaced; None when there is none."""
+        attachment = self._manifest.attachments.get(name)
+        return None if attachment is None else attachment.file.name
 
     def _width(self) -> int:
         width = self.kind["width"]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from engine.errors import CollectionDamaged, CollectionOutdated
 from engine.records import Ragged
-from indexes.manifest import MANIFEST
+from indexes.manifest import MANIFEST, read_manifest
+from indexes.segment import merged_arrays
 from indexes.segments import SegmentStore
 
 VECTORS = {"dtype": "float16", "width": 4}
@@ -124,6 +126,12 @@ def test_merging_keeps_rows_and_leaves_one_segment(tmp_path: Path, kind: dict) -
         assert np.array_equal(store.ragged(asked)[0].offsets, tokens_of(asked).offsets)
 
 
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
+@pytest.mark.usefixtures("quick_disk")
 def test_many_small_appends_leave_few_segments(tmp_path: Path) -> None:
     store = SegmentStore.create(tmp_path, kind=VECTORS)
     for identity in range(200):
@@ -133,12 +141,13 @@ def test_many_small_appends_leave_few_segments(tmp_path: Path) -> None:
     assert store.ids().tolist() == list(range(200))
 
 
+@pytest.mark.usefixtures("quick_disk")
 def test_rows_are_rewritten_at_most_once_for_each_tier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexes.segment._TIER_FLOOR", 8)
     written = []
 
-    def counting(kind, segments, original=__import__("indexes.segment").segment.merged_arrays):
-        arrays = original(kind, segments)
+    def counting(kind, segments):
+        arrays = merged_arrays(kind, segments)
         written.append(arrays["ids"].shape[0])
         return arrays
 
@@ -181,8 +190,8 @@ def test_a_reader_that_finds_a_listed_file_gone_reads_the_manifest_again(
     stale = [store._manifest]
     store.merge()
 
-    def read(folder, original=__import__("indexes.manifest").manifest.read_manifest):
-        return stale.pop() if stale else original(folder)
+    def read(folder):
+        return stale.pop() if stale else read_manifest(folder)
 
     monkeypatch.setattr("indexes.segments.read_manifest", read)
     assert SegmentStore.open(tmp_path).ids().tolist() == list(range(9))
@@ -233,7 +242,7 @@ def test_rows_that_cannot_be_stored_are_refused(tmp_path: Path, ids: np.ndarray,
 @pytest.mark.parametrize("offsets", [[0, 2], [1, 2, 3], [0, 3, 2], [0, 1, 2]])
 def test_offsets_that_do_not_span_the_values_are_refused(tmp_path: Path, offsets: list[int]) -> None:
     store = SegmentStore.create(tmp_path, kind=TOKENS)
-    with pytest.raises(ValueError, match="ragged|offsets"):
+    with pytest.raises(ValueError, match=r"ragged|offsets"):
         store.append(array(1, 2), Ragged(np.zeros(3, np.uint16), np.array(offsets, np.int64)))
 
 
