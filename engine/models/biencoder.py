@@ -17,7 +17,7 @@ __all__ = ["BiEncoder", "Prompts", "TextEncoder"]
 
 Progress = Callable[[int], None]
 
-_TEXTS_AT_ONCE = 4096
+_TEXTS_AT_ONCE = 2048
 
 
 class Prompts(NamedTuple):

@@ -18,7 +18,7 @@ __all__ = ["Activation", "CrossEncoder", "PairScorer", "Scores"]
 
 Activation = Literal["sigmoid", "none"]
 
-_PAIRS_AT_ONCE = 8192
+_PAIRS_AT_ONCE = 2048
 _ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "none"}
 
 

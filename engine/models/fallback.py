@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import InvalidOption, ModelUnsupported
+from engine.errors import DependencyMissing, InvalidOption, ModelUnsupported
 from engine.models.crossencoder import Scores, check_labels
 from engine.records import LongPassages, Ragged
 
@@ -31,9 +31,9 @@ class SentenceTransformersScorer:
     tokenizer_hash = "utf-8"
 
     def __init__(self, folder: Path, device: str, precision: str, max_length: int | None) -> None:
-        from sentence_transformers import CrossEncoder
-
         with _loading(folder):
+            from sentence_transformers import CrossEncoder
+
             self._model = CrossEncoder(
                 str(folder), max_length=max_length, **_options(device, precision), model_kwargs=_weights(precision)
             )
@@ -80,9 +80,9 @@ class SentenceTransformersEncoder:
     """Runs any bi-encoder of sentence-transformers; see `TextEncoder`."""
 
     def __init__(self, folder: Path, device: str, precision: str) -> None:
-        from sentence_transformers import SentenceTransformer
-
         with _loading(folder):
+            from sentence_transformers import SentenceTransformer
+
             self._model = SentenceTransformer(
                 str(folder), **_options(device, precision), model_kwargs=_weights(precision)
             )
@@ -122,8 +122,15 @@ def _weights(precision: str) -> dict[str, Any]:
 @contextmanager
 def _loading(folder: Path) -> Iterator[None]:
     """Without the library's bars and reports; whatever it raises becomes one line that names the folder."""
-    from transformers.utils import logging
-
+    try:
+        import sentence_transformers  # noqa: F401
+        from transformers.utils import logging
+    except ImportError as error:
+        raise DependencyMissing(
+            "a model outside the BERT family needs sentence-transformers",
+            where=folder,
+            hint="pip install sentence-transformers",
+        ) from error
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -71,7 +71,7 @@ class TextTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer, normalizers
 
         self._file = _tokenizer_file(folder)
         config = read_json(folder / "tokenizer_config.json") or {}
@@ -83,15 +83,18 @@ class TextTokenizer:
             raise ModelDamaged(f"cannot be read: {error}", where=self._file, hint="fetch the model again") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._lowers = bool((read_json(folder / "sentence_bert_config.json") or {}).get("do_lower_case"))
+        if self._lowers:
+            steps = [normalizers.Lowercase(), *filter(None, [self._tokenizer.normalizer])]
+            self._tokenizer.normalizer = normalizers.Sequence(steps)
         self._with_types = _reads_types(config)
-        vocabulary = self._tokenizer.get_vocab_size(with_added_tokens=True)
-        self.highest = max([vocabulary - 1, *self._tokenizer.get_added_tokens_decoder()])
+        self.highest = self._highest()
         self.single = self._probe(pair=False)
 
     @property
     def hash(self) -> str:
         """Hash of what decides the tokens of a text; 32 hexadecimal digits."""
-        return content_hash([self._file], f"longest={LONGEST_KEPT}")
+        return content_hash([self._file], f"longest={LONGEST_KEPT} lower={self._lowers}")
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -133,6 +136,12 @@ class TextTokenizer:
         offsets = np.zeros(len(counts) + 1, np.int64)
         np.cumsum(counts, out=offsets[1:])
         return Ragged(np.concatenate(parts), offsets)
+
+    def _highest(self) -> int:
+        """The highest id; a Unigram model has no gaps, and a look through its 250,000 pieces slows a cold start."""
+        if type(self._tokenizer.model).__name__ == "Unigram":
+            return max([self._tokenizer.get_vocab_size() - 1, *self._tokenizer.get_added_tokens_decoder()])
+        return max(self._tokenizer.get_vocab().values(), default=0)
 
     def _encode(self, texts: Sequence[str]) -> Iterator[list[list[int]]]:
         for start in range(0, len(texts), _TEXTS_AT_ONCE):

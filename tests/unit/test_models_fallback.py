@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from engine.errors import InvalidOption, ModelUnsupported
+from engine.errors import DependencyMissing, InvalidOption, ModelUnsupported
 from engine.models import BiEncoder, CrossEncoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
@@ -89,6 +90,12 @@ def test_windows_are_refused(cross):
 def test_int8_is_refused(folders):
     with pytest.raises(InvalidOption, match="int8 needs a model of the BERT family"):
         CrossEncoder(folders / "cross", "cpu", "int8")
+
+
+def test_a_machine_without_sentence_transformers_is_told(folders, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(DependencyMissing, match="needs sentence-transformers"):
+        CrossEncoder(folders / "cross", "cpu")
 
 
 def test_remote_code_stays_off(folders, tmp_path):

@@ -129,6 +129,25 @@ def test_ids_past_the_embedding_table_are_damage_and_fewer_are_not(tmp_path):
         tokenizer.check_fits(len(WORDS) - 1)
 
 
+def test_gaps_in_the_ids_are_seen(tmp_path):
+    folder = write_tokenizer(tmp_path)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["mange"] = 70_000
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = TextTokenizer(folder)
+    assert tokenizer.highest == 70_000
+    assert tokenizer.tokenize(["mange"]).values.tolist() == [70_000]
+
+
+def test_text_is_lowered_where_sentence_transformers_lowers_it(tmp_path):
+    as_it_is = TextTokenizer(write_tokenizer(tmp_path))
+    assert rows(as_it_is.tokenize(["LE Chat"])) == [[2, 2]]
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
+    lowered = TextTokenizer(tmp_path)
+    assert rows(lowered.tokenize(["LE Chat"])) == [[4, 5]]
+    assert lowered.hash != as_it_is.hash
+
+
 def test_the_hash_is_that_of_the_tokenizer(tmp_path):
     first = TextTokenizer(write_tokenizer(tmp_path / "a")).hash
     assert TextTokenizer(write_tokenizer(tmp_path / "b", model_max_length=7)).hash == first
