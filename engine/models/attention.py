@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["Attention", "BucketedAttention", "Layout", "VarlenAttention", "choose_attention"]
+__all__ = ["Attention", "BucketedAttention", "Layout", "ProductAttention", "VarlenAttention", "choose_attention"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Layout:
 
 
 class Attention(Protocol):
-    """softmax(q k' / sqrt(d)) v within each sequence."""
+    """softmax(q k') v within each sequence; the encoder's queries come divided by sqrt(width)."""
 
     @property
     def name(self) -> str:
@@ -113,9 +113,33 @@ class BucketedAttention:
                 mask = inside[:, None, None]
                 k, v = key[index], value[index]
                 q = query[rows, None] if first else query[index]
-            out = scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
-            out = out.transpose(1, 2)
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0).transpose(1, 2)
             seen[rows] = out[inside] if inside is not None and not first else out.flatten(0, 1)
+        return seen.flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductAttention:
+    """Sequence by sequence on a CPU that multiplies bf16 in hardware: two products and a softmax in fp32.
+
+    torch's fused attention is written for blocks that fit AMX tiles; with AVX-512 alone its bf16 products run at a
+    fifth of the rate that oneDNN reaches on whole heads.
+    """
+
+    name: str = "bf16 products, softmax in fp32"
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, *, first: bool = False
+    ) -> torch.Tensor:
+        """See `Attention`."""
+        seen = torch.empty(query.shape, dtype=query.dtype)
+        for i in range(len(layout)):
+            whole = slice(layout.bounds[i], layout.bounds[i + 1])
+            rows = slice(i, i + 1) if first else whole
+            q, k, v = (x.transpose(0, 1).contiguous() for x in (query[rows], key[whole], value[whole]))
+            weights = torch.softmax(torch.bmm(q, k.transpose(1, 2)), -1, dtype=torch.float32).to(v.dtype)
+            seen[rows] = torch.bmm(weights, v).transpose(0, 1)
         return seen.flatten(1)
 
 
@@ -135,8 +159,10 @@ def runs(bounds: Sequence[int], padding: float) -> list[tuple[int, int]]:
 
 def choose_attention(device: torch.device, dtype: torch.dtype) -> Attention:
     """The fastest attention that this device and this torch can run."""
-    if device.type != "cuda" or dtype == torch.float32:
-        return BucketedAttention(padding=0.1 if device.type == "cpu" else 0.25)
+    if device.type == "cpu":
+        return ProductAttention() if dtype == torch.bfloat16 else BucketedAttention(padding=0.1)
+    if dtype == torch.float32:
+        return BucketedAttention(padding=0.25)
     major, _ = torch.cuda.get_device_capability(device)
     if major >= 8:
         try:
@@ -144,11 +170,11 @@ def choose_attention(device: torch.device, dtype: torch.dtype) -> Attention:
         except ImportError:
             pass
         else:
-            return VarlenAttention("flash-attn", flash_attn_varlen_func)
+            return VarlenAttention("flash-attn", partial(flash_attn_varlen_func, softmax_scale=1.0))
         try:
             from torch.nn.attention.varlen import varlen_attn
         except ImportError:
             pass
         else:
-            return VarlenAttention("torch varlen_attn", varlen_attn)
+            return VarlenAttention("torch varlen_attn", partial(varlen_attn, scale=1.0))
     return BucketedAttention(padding=0.25)

@@ -5,7 +5,8 @@ in `Architecture`. Products run in the precision asked for; embeddings, the pool
 fp32, as are the sums inside layer normalisation and softmax.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,9 @@ from torch.nn import functional as F
 
 from engine.models.architecture import Activation, Architecture
 from engine.models.attention import Attention, Layout
-from engine.models.linear import ACTIVATIONS, Affine
+from engine.models.linear import ACTIVATIONS, Affine, MakeAffine
 
-__all__ = ["Encoder", "MakeAffine"]
-
-MakeAffine = Callable[[torch.Tensor, torch.Tensor, Activation | None], Affine]
+__all__ = ["Encoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Encoder:
         make_affine: MakeAffine,
     ) -> None:
         self.architecture, self.device, self.dtype, self.attention = architecture, device, dtype, attention
-        self._make = make_affine
+        self._make, self.products = make_affine, getattr(make_affine, "__name__", "")
         # Tables stay as they are stored: on a CPU they are mapped files, of which only the rows looked up are read.
         self._words = tensors["words"].to(device)
         self._positions = tensors["positions"].to(device)
@@ -154,9 +153,16 @@ class Encoder:
         self, tensors: Mapping[str, torch.Tensor], names: list[str], activation: Activation | None = None
     ) -> Affine:
         """One product for several maps of the same input, their outputs side by side."""
-        weight = torch.cat([tensors[f"{name}.weight"] for name in names]).to(self.device, self.dtype)
-        bias = torch.cat([tensors[f"{name}.bias"] for name in names]).to(self.device, self.dtype)
-        return self._make(weight, bias, activation)
+        weight, bias = (
+            torch.cat([self._scaled(tensors, f"{name}.{part}") for name in names]) for part in ("weight", "bias")
+        )
+        return self._make(weight.to(self.device, self.dtype), bias.to(self.device, self.dtype), activation)
+
+    def _scaled(self, tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        """A tensor, the query's already divided by the root of the heads' width, which attention then need not do."""
+        if ".query." not in name:
+            return tensors[name]
+        return tensors[name].float() / math.sqrt(self.architecture.hidden // self.architecture.heads)
 
     def _layer_norm(self, tensors: Mapping[str, torch.Tensor], name: str, dtype: torch.dtype | None = None) -> _Norm:
         if dtype is None:

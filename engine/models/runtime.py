@@ -1,45 +1,50 @@
-"""From a model's folder to numbers: loads an encoder onto its device and runs packed batches through it."""
+"""From a model's folder to numbers: loads an encoder onto its devices and runs packed batches through it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.errors import InvalidOption
+from engine.errors import InvalidOption, ModelDamaged
 from engine.models import device as devices
 from engine.models.architecture import Architecture, Task, read_architecture
 from engine.models.attention import Layout, choose_attention
 from engine.models.batch import PackedBatch
 from engine.models.encoder import Encoder
-from engine.models.linear import PlainAffine
+from engine.models.linear import choose_affine
+from engine.models.precision import cpu_precision
 from engine.models.weights import open_weights
+from engine.models.workers import share_out, workers
 
 __all__ = ["Handle", "Runtime", "load", "position_ids"]
 
 _DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class Handle(Protocol):
-    """A batch under way; `collect` takes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    values: NDArray[np.float32]
+_CUDA_BATCH_TOKENS = 65_536
+_CPU_BATCH_TOKENS_PER_CORE = 8_192
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True, slots=True)
-class _Under:
-    values: torch.Tensor
-    event: torch.cuda.Event
+class Handle:
+    """A batch under way; `Runtime.collect` takes it.
+
+    Attributes:
+        parts: what it was split into, each done or being computed.
+        event: recorded on the GPU behind the copy back, None on a CPU.
+    """
+
+    parts: Sequence[Future[torch.Tensor] | torch.Tensor]
+    event: torch.cuda.Event | None = None
 
 
 class Runtime:
-    """An encoder on one device.
+    """An encoder on one device, or copies of it on several that take batches in turn.
 
     Attributes:
         architecture: of the model.
@@ -48,12 +53,14 @@ class Runtime:
         preferred_batch_tokens: the budget of tokens at which this device runs fastest.
     """
 
-    def __init__(self, encoder: Encoder, precision: str, *, preferred_batch_tokens: int) -> None:
-        self._encoder = encoder
-        self.architecture: Architecture = encoder.architecture
-        self.device = str(encoder.device)
+    def __init__(self, encoders: Sequence[Encoder], precision: str) -> None:
+        self._encoders, self._turns = encoders, cycle(encoders)
+        self.architecture: Architecture = encoders[0].architecture
+        self.device = ",".join(str(encoder.device) for encoder in encoders)
         self.precision = precision
-        self.preferred_batch_tokens = preferred_batch_tokens
+        self._cores = devices.cpu().cores
+        on_cpu = encoders[0].device.type == "cpu"
+        self.preferred_batch_tokens = _CPU_BATCH_TOKENS_PER_CORE * self._cores if on_cpu else _CUDA_BATCH_TOKENS
 
     def run(self, batch: PackedBatch) -> NDArray[np.float32]:
         """Logits or pooled states of a batch.
@@ -63,68 +70,92 @@ class Runtime:
 
         Raises:
             InvalidOption: a sequence is longer than the model has positions for.
+            ModelDamaged: the model gives numbers that are not finite.
         """
         return self.collect(self.submit(batch))
 
     def submit(self, batch: PackedBatch) -> Handle:
-        """Start on a batch. A GPU computes it while the host goes on; a CPU, whose cores it takes, does it here."""
+        """Start on a batch, which is computed while the caller makes the next one."""
         if batch.longest > self.architecture.max_length:
             what = f"a sequence of {batch.longest} tokens, the model reads {self.architecture.max_length} at most"
             raise InvalidOption(what, where="--max-length", hint="lower it")
         if not len(batch):
-            return _Done(np.empty((0, self.architecture.labels or self.architecture.hidden), np.float32))
-        with torch.inference_mode():
-            return self._on_cuda(batch) if self._encoder.device.type == "cuda" else self._on_cpu(batch)
+            return Handle([torch.empty(0, self.architecture.labels or self.architecture.hidden)])
+        encoder = next(self._turns)
+        return self._on_cuda(encoder, batch) if encoder.device.type == "cuda" else self._on_cpu(encoder, batch)
 
     def collect(self, handle: Handle) -> NDArray[np.float32]:
-        """Wait for a batch and take its result."""
-        if isinstance(handle, _Under):
+        """Wait for a batch and take its result, as `run` does; Ctrl-C while waiting drops what is left of it."""
+        try:
+            parts = [part.result() if isinstance(part, Future) else part for part in handle.parts]
+        except BaseException:
+            for part in handle.parts:
+                if isinstance(part, Future):
+                    part.cancel()
+            raise
+        if handle.event is not None:
             handle.event.synchronize()
-            return np.array(handle.values.numpy())
-        if isinstance(handle, _Done):
-            return handle.values
-        raise TypeError(f"{type(handle).__name__} is no handle of this runtime")
+        found: NDArray[np.float32] = torch.cat(list(parts)).numpy()
+        if not np.isfinite(found).all():
+            hint = "try --precision bf16" if self.precision == "fp16" else "fetch the model again"
+            raise ModelDamaged(f"the model gives numbers that are not finite in {self.precision}", hint=hint)
+        return found
 
     def out_of_memory(self, error: BaseException) -> bool:
         """Whether an error says that the device's memory is full, so that a smaller batch may pass."""
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
             return True
-        return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
 
     def describe(self) -> dict[str, Any]:
         """What `fouille doctor` and the benchmarks show, JSON-able."""
         return {
             "device": self.device,
             "precision": self.precision,
-            "attention": self._encoder.attention.name,
+            "attention": self._encoders[0].attention.name,
+            "products": self._encoders[0].products,
             "batch_tokens": self.preferred_batch_tokens,
         }
 
-    def _on_cpu(self, batch: PackedBatch) -> _Done:
-        layout = Layout(batch.starts.tolist(), torch.from_numpy(batch.starts), batch.longest)
-        positions = torch.from_numpy(position_ids(batch, self.architecture))
-        types = None if batch.types is None else torch.from_numpy(batch.types)
-        return _Done(self._encoder(torch.from_numpy(batch.tokens), positions, types, layout).numpy())
+    def _on_cpu(self, encoder: Encoder, batch: PackedBatch) -> Handle:
+        """Whole sequences shared out to the cores; a batch too small to share is computed by all cores together."""
+        parts = share_out(batch.starts.tolist(), self._cores)
+        if self._cores == 1 or len(parts) < self._cores:
+            return Handle([_compute(encoder, batch, 0, len(batch))])
+        pool = workers(self._cores)
+        return Handle([pool.submit(_compute, encoder, batch, begin, end) for begin, end in parts])
 
-    def _on_cuda(self, batch: PackedBatch) -> _Under:
+    def _on_cuda(self, encoder: Encoder, batch: PackedBatch) -> Handle:
         """One pinned copy in, holding all that the batch needs, and one copy out."""
         parts = [batch.starts, batch.tokens, position_ids(batch, self.architecture)]
         if batch.types is not None:
             parts.append(batch.types)
         packed = torch.empty(sum(map(len, parts)), dtype=torch.int32, pin_memory=True)
         np.concatenate(parts, out=packed.numpy())
-        device = self._encoder.device
-        with torch.cuda.device(device):
-            there = packed.to(device, non_blocking=True)
-            ends = np.cumsum([len(part) for part in parts]).tolist()
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        with torch.inference_mode(), torch.cuda.device(encoder.device):
+            there = packed.to(encoder.device, non_blocking=True)
             starts, tokens, positions, *types = torch.tensor_split(there, ends[:-1])
             layout = Layout(batch.starts.tolist(), starts, batch.longest)
-            found = self._encoder(tokens, positions, types[0] if types else None, layout)
+            found = encoder(tokens, positions, types[0] if types else None, layout)
             values = torch.empty(found.shape, dtype=torch.float32, pin_memory=True)
             values.copy_(found, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
-        return _Under(values, event)
+        return Handle([values], event)
+
+
+def _compute(encoder: Encoder, batch: PackedBatch, begin: int, end: int) -> torch.Tensor:
+    """Logits or pooled states of the sequences from `begin` to `end`, on a CPU."""
+    starts = batch.starts[begin : end + 1]
+    rows = slice(int(starts[0]), int(starts[-1]))
+    types = None if batch.types is None else batch.types[rows]
+    part = PackedBatch(batch.tokens[rows], types, starts - starts[0], int(np.diff(starts).max()))
+    positions = torch.from_numpy(position_ids(part, encoder.architecture))
+    layout = Layout(part.starts.tolist(), torch.from_numpy(part.starts), part.longest)
+    with torch.inference_mode():
+        kinds = None if types is None else torch.from_numpy(types)
+        return encoder(torch.from_numpy(part.tokens), positions, kinds, layout)
 
 
 def position_ids(batch: PackedBatch, architecture: Architecture) -> NDArray[np.int32]:
@@ -156,17 +187,22 @@ def load(folder: Path, *, task: Task, device: str = "auto", precision: str = "au
         DeviceError, InvalidOption: the device or the precision cannot be had here.
     """
     architecture = read_architecture(folder, task)
-    chosen = devices.choose_devices(device)[0]
-    devices.check_precision(precision, chosen)
-    tensors = open_weights(folder, architecture)
-    precision = "fp32" if precision == "auto" else precision
+    chosen = devices.choose_devices(device)
+    devices.check_precision(precision, chosen[0])
+    if precision == "auto":
+        on_cpu = chosen[0].type == "cpu"
+        precision = cpu_precision(architecture.hidden, architecture.intermediate) if on_cpu else "fp16"
     dtype = _DTYPES[precision]
-    encoder = Encoder(
-        architecture,
-        tensors,
-        device=chosen,
-        dtype=dtype,
-        attention=choose_attention(chosen, dtype),
-        make_affine=PlainAffine,
-    )
-    return Runtime(encoder, precision, preferred_batch_tokens=4096 if chosen.type == "cpu" else 65536)
+    tensors = open_weights(folder, architecture)
+    encoders = [
+        Encoder(
+            architecture,
+            tensors,
+            device=one,
+            dtype=dtype,
+            attention=choose_attention(one, dtype),
+            make_affine=choose_affine(one, dtype),
+        )
+        for one in chosen
+    ]
+    return Runtime(encoders, precision)

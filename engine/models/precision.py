@@ -1,0 +1,73 @@
+"""The precision that `auto` means on a CPU: what a short measurement finds faster, remembered in the cache folder."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from engine.models.device import Precision, cpu
+from engine.models.linear import choose_affine
+from engine.settings import cache_dir
+
+__all__ = ["cpu_precision"]
+
+_GAIN = 1.2
+"""bf16 must be faster by this much: below, its rounding buys nothing."""
+_ROWS, _REPEATS = 256, 5
+
+
+def cpu_precision(hidden: int, intermediate: int) -> Precision:
+    """bf16 where the CPU multiplies it in hardware and is measured to gain by it, fp32 otherwise.
+
+    Args:
+        hidden: width of the model.
+        intermediate: width of its feed-forward part.
+    """
+    if not cpu().has_bf16_products:
+        return "fp32"
+    path = cache_dir() / "cpu-precision.json"
+    key = f"{cpu().name}, torch {torch.__version__}, {hidden}x{intermediate}"
+    known = _read(path)
+    if (gain := known.get(key)) is None:
+        gain = round(_seconds(torch.float32, hidden, intermediate) / _seconds(torch.bfloat16, hidden, intermediate), 2)
+        _write(path, known | {key: gain})
+    return "bf16" if gain >= _GAIN else "fp32"
+
+
+def _seconds(dtype: torch.dtype, hidden: int, intermediate: int) -> float:
+    """The shortest time of the feed-forward part's first product."""
+    device = torch.device("cpu")
+    weight = torch.ones(intermediate, hidden, dtype=dtype)
+    product = choose_affine(device, dtype)(weight, weight[:, 0].contiguous(), None)
+    x = torch.ones(_ROWS, hidden, dtype=dtype)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            product(x)
+            best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _read(path: Path) -> dict[str, float]:
+    """What was measured before; an unreadable file is measured anew."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(key): float(gain) for key, gain in found.items() if isinstance(gain, (int, float))}
+
+
+def _write(path: Path, gains: dict[str, float]) -> None:
+    """Replace the file whole; where the cache cannot be written, the next process measures again."""
+    own = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own.write_text(json.dumps(gains, indent=2), encoding="utf-8")
+        own.replace(path)
+    except OSError:
+        own.unlink(missing_ok=True)
