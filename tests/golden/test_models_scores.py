@@ -1,6 +1,9 @@
 """Scores and vectors held against sentence-transformers, on tiny random models of every family and on real weights."""
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -278,9 +281,18 @@ def test_best_window_is_kept(zoo):
     assert best.logits[1] == pytest.approx(whole.logits[1], abs=1e-5)
 
 
-def test_tokenizer_of_another_model_is_damage(zoo, tmp_path):
-    import shutil
+def test_scoring_imports_neither_transformers_nor_the_hub(zoo):
+    code = """
+import sys
+from engine.models import CrossEncoder
+CrossEncoder(sys.argv[1], "cpu", "fp32").score("a", ["b"])
+print(*{"transformers", "sentence_transformers", "huggingface_hub"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", code, str(zoo("bert").cross)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == ""
 
+
+def test_tokenizer_of_another_model_is_damage(zoo, tmp_path):
     folder = tmp_path / "mixed"
     shutil.copytree(zoo("bert").cross, folder)
     shutil.copy(zoo("roberta").cross / "tokenizer.json", folder)
