@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def _reported(path: Path) -> Iterator[None]:
         if "no such table" in str(error) or "no such column" in str(error):
             raise _damaged(path, error) from error
         raise StorageError(str(error), where=path, hint="check free space and permissions") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
 
 
@@ -380,10 +380,7 @@ class Change:
     def __init__(self, connection: sqlite3.Connection, sequence: int) -> None:
         self.sequence = sequence
         self._connection = connection
-        self._size: Literal[0] | int = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self._size = 0
 
     def add(self, document: Document, digest: bytes, source: int | None, placed: Sequence[Placed]) -> list[int]:
         """Insert a document and its passages; returns their ids. A document that is one passage is stored once."""
@@ -424,6 +421,10 @@ class Change:
             )
         self._size += 1
         return [row[0] for row in rows]
+
+    def note(self) -> None:
+        """Raise the sequence though no document changed: an index that is new has everything to apply."""
+        self._size += 1
 
     def seal(self) -> None:
         """Write the sequence into the log, unless nothing changed."""

@@ -191,15 +191,16 @@ class Collection:
         free = {"k1", "b", "fusion_weight", "interpolate", "candidates", "long_passages", "reranker"}
         if unknown := sorted(set(values) - free):
             raise InvalidOption("cannot be changed so", where=unknown[0], hint=f"known: {', '.join(sorted(free))}")
-        self._remember(values)
-
-    def _remember(self, values: Mapping[str, Any]) -> None:
-        with (
-            locked(self.path / "write.lock"),
-            closing(Catalog.open(generation.current(self.path) / "catalog.sqlite", write=True)) as catalog,
-        ):
+        with self._catalog() as catalog:
             catalog.remember(values)
         self._refresh()
+
+    @contextmanager
+    def _catalog(self) -> Iterator[Catalog]:
+        """The catalog, to be written to while no other writer is."""
+        path = generation.current(self.path) / "catalog.sqlite"
+        with locked(self.path / "write.lock"), closing(Catalog.open(path, write=True)) as catalog:
+            yield catalog
 
     def widen(self, first_stage: str, encoder: str | None) -> None:
         """Keep another index beside the one there is; the next `update` fills it.
@@ -213,7 +214,11 @@ class Collection:
                 f"the collection keeps {memory['first_stage']}, not {first_stage} alone", where=self.path, hint=_REBUILD
             )
         fresh = generation.fresh_memory(self.shelf, "hybrid", encoder or memory["encoder"], None, None)
-        self._remember({name: fresh[name] for name in ("first_stage", "encoder", "encoder_hash")})
+        with self._catalog() as catalog:
+            catalog.remember({name: fresh[name] for name in ("first_stage", "encoder", "encoder_hash")})
+            with catalog.change() as change:
+                change.note()
+        self._refresh()
 
     @classmethod
     def rebuild(

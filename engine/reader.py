@@ -1,17 +1,17 @@
 """The reading side of one generation: its catalog, and its indexes as they are opened by the first search that asks."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.catalog import Catalog
-from engine.errors import CollectionOutdated
+from engine.errors import CollectionDamaged, CollectionOutdated
 from engine.models.shelf import Shelf
 from engine.records import FirstStage
 from engine.settings import cache_dir
 from engine.tokens import PassageTokens
 from indexes.analysis import DEFAULT_ANALYSIS, FRENCH_ANALYZER, Analysis
+from indexes.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from engine.models import BiEncoder
@@ -78,8 +78,12 @@ class Reader:
 
     @property
     def bm25(self) -> "BM25Index | None":
-        """The BM25 index; None before the first writer has made it."""
-        if self._bm25 is None and self.has_bm25 and _holds_files(self.folder / "bm25"):
+        """The BM25 index; None before the first writer has made it.
+
+        Raises:
+            CollectionDamaged: it was there and is not any more.
+        """
+        if self._bm25 is None and self.has_bm25 and self._is_made("bm25", "segments_*"):
             from indexes.bm25 import BM25Index
 
             self._bm25 = BM25Index.open(self.folder / "bm25", analysis_of(self.memory))
@@ -87,12 +91,19 @@ class Reader:
 
     @property
     def dense(self) -> "DenseIndex | None":
-        """The dense index; None before the first writer has made it."""
-        if self._dense is None and self.has_dense and _holds_files(self.folder / "dense"):
+        """The dense index; None before the first writer has made it. Raises as `bm25`."""
+        if self._dense is None and self.has_dense and self._is_made("dense", MANIFEST):
             from indexes.dense import DenseIndex
 
             self._dense = DenseIndex.open(self.folder / "dense")
         return self._dense
+
+    def _is_made(self, name: str, sign: str) -> bool:
+        if any((self.folder / name).glob(sign)):
+            return True
+        if self.catalog.in_step and self.catalog.sequence:
+            raise CollectionDamaged(f"the {name} index is gone", where=self.folder, hint="index again with --rebuild")
+        return False
 
     def indexes(self, first_stage: FirstStage) -> "list[BM25Index | DenseIndex]":
         """The indexes that a first stage uses."""
@@ -111,11 +122,3 @@ class Reader:
         if self._bm25 is not None:
             self._bm25.close()
         self.catalog.close()
-
-
-def _holds_files(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(True for _ in entries)
-    except FileNotFoundError:
-        return False

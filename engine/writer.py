@@ -1,6 +1,6 @@
 """A session of writing to one generation of a collection: the catalog first, then every index brought up to it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -76,23 +76,20 @@ class Writer:
                 stop_at_first(self.catalog, source.read(), seen, row)
         for row, source in known:
             splitter = AS_IS if source.keeps_passages else Splitter.parse(self._memory["splitter"])
+            self._intake.rejected_at.clear()
             with timed(self.report, "reading"):
                 self._intake.take(source.read(), splitter, row)
                 if prune:
-                    self._prune(row)
+                    self._prune(row, source.name)
 
     def _known(self, source: "Source") -> "tuple[int, Source]":
         row, name = self.catalog.source(source.name, source.location, whole=source.keeps_passages)
         return row, source if name == source.name else source.rename(name)
 
-    def _prune(self, source: int) -> None:
-        kept, broken = self._intake.seen, self._intake.rejected_at
-        gone = [
-            row
-            for row, key in self.catalog.keys_of_source(source)
-            if key not in kept and key not in broken and key.rpartition("#")[0] not in broken
-        ]
-        self._intake.forget(gone)
+    def _prune(self, source: int, name: str) -> None:
+        broken = {key for where in self._intake.rejected_at for key in (where, f"{name}/{where}")}
+        documents = self.catalog.keys_of_source(source)
+        self._intake.forget(row for row, key in documents if key not in self._intake.seen and not _lies_in(key, broken))
 
     def add(self, documents: Iterable[Document | Rejection], *, strict: bool = False) -> None:
         """Index documents that no source brings.
@@ -148,8 +145,7 @@ class Writer:
 
     def _finish(self) -> None:
         """Bring every index up to the catalog, then purge what all have passed."""
-        folders = [folder for folder in (self._bm25_folder, self._dense_folder) if folder]
-        if not (self.catalog.in_step and all(folder.is_dir() for folder in folders)):
+        if not self.catalog.in_step:
             sequence = self.catalog.sequence
             if self._bm25_folder:
                 with timed(self.report, "bm25"):
@@ -179,3 +175,10 @@ class Writer:
             PassageTokens(self._folder / "tokens", self._folder / "tokens").bring_up(
                 self.catalog, self._shelf.reranker(name)
             )
+
+
+def _lies_in(key: str, places: Set[str]) -> bool:
+    """Whether a key names one of the places, a record in one, or a file below one."""
+    while key and key not in places:
+        key = key[: max(key.rfind("/"), key.rfind("#"), 0)]
+    return bool(key)

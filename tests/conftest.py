@@ -1,7 +1,9 @@
 """What every test needs: no hub, no folder of the user's, the real French data where it lies beside the repository."""
 
+import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,3 +34,83 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder of real French text and weights is not beside the repository")
     return SHARED
+
+
+def _tokenizer(text: str):
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - a piece, not a password
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator([text], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
+
+
+def _tensors(prefix: str, hidden: int, layers: int, vocabulary: int, positions: int) -> dict:
+    import numpy as np
+
+    random = np.random.default_rng(7)
+
+    def affine(name: str, rows: int, columns: int) -> dict:
+        weight = random.normal(0, 0.3, (rows, columns)).astype(np.float32)
+        return {f"{name}.weight": weight, f"{name}.bias": random.normal(0, 0.1, rows).astype(np.float32)}
+
+    def norm(name: str) -> dict:
+        return {f"{name}.weight": np.ones(hidden, np.float32), f"{name}.bias": np.zeros(hidden, np.float32)}
+
+    tensors = norm(f"{prefix}embeddings.LayerNorm")
+    for name, rows in (("word", vocabulary), ("position", positions), ("token_type", 2)):
+        table = random.normal(0, 1, (rows, hidden)).astype(np.float32)
+        tensors[f"{prefix}embeddings.{name}_embeddings.weight"] = table
+    for layer in range(layers):
+        base = f"{prefix}encoder.layer.{layer}"
+        for name in ("query", "key", "value"):
+            tensors |= affine(f"{base}.attention.self.{name}", hidden, hidden)
+        tensors |= affine(f"{base}.attention.output.dense", hidden, hidden)
+        tensors |= affine(f"{base}.intermediate.dense", 2 * hidden, hidden)
+        tensors |= affine(f"{base}.output.dense", hidden, 2 * hidden)
+        tensors |= norm(f"{base}.attention.output.LayerNorm") | norm(f"{base}.output.LayerNorm")
+    if prefix:
+        tensors |= affine(f"{prefix}pooler.dense", hidden, hidden) | affine("classifier", 1, hidden)
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> SimpleNamespace:
+    """Folders of a random bi-encoder and a random cross-encoder, made without transformers: `.encoder`, `.reranker`."""
+    from safetensors.numpy import save_file
+
+    words = (ROOT / "tests" / "conftest.py").read_text("utf-8") + " cheval chevaux jardin maison fromage pluie soleil"
+    tokenizer, base = _tokenizer(words), tmp_path_factory.mktemp("tiny")
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = size | {
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 128,
+        "type_vocab_size": 2,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "pad_token_id": 0,
+    }
+    folders = {}
+    for kind, prefix, architecture in (
+        ("encoder", "", "BertModel"),
+        ("reranker", "bert.", "BertForSequenceClassification"),
+    ):
+        folder = folders[kind] = base / kind
+        folder.mkdir()
+        own = config | {"architectures": [architecture], "id2label": {"0": "LABEL_0"}}
+        (folder / "config.json").write_text(json.dumps(own), "utf-8")
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps({"model_max_length": 128, "tokenizer_class": "BertTokenizer"}), "utf-8"
+        )
+        tokenizer.save(str(folder / "tokenizer.json"))
+        save_file(_tensors(prefix, 32, 2, tokenizer.get_vocab_size(), 128), folder / "model.safetensors")
+    return SimpleNamespace(**folders)

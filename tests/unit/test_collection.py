@@ -1,0 +1,406 @@
+"""A collection from outside: what is added is found, what is removed is not, and what it says of itself is true."""
+
+import json
+
+import numpy as np
+import pytest
+
+from engine import Collection, Document, SearchOptions
+from engine.collection import list_collections
+from engine.documents import open_source
+from engine.errors import (
+    CollectionBusy,
+    CollectionDamaged,
+    CollectionNotFound,
+    CollectionOutdated,
+    DocumentError,
+    InvalidOption,
+    InvalidQuestion,
+    ModelNotFound,
+)
+from engine.locking import locked
+from engine.search import plan
+
+FIRST = SearchOptions(rerank=False)
+
+
+def keys(result):
+    return [hit.key for hit in result.hits]
+
+
+@pytest.fixture
+def collection(tmp_path):
+    with Collection.create(tmp_path / "collection", first_stage="bm25") as collection:
+        yield collection
+
+
+@pytest.fixture
+def hybrid(tmp_path, tiny):
+    options = {"first_stage": "hybrid", "encoder": str(tiny.encoder), "reranker": str(tiny.reranker)}
+    with Collection.create(tmp_path / "hybrid", **options) as collection:
+        yield collection
+
+
+ANIMALS = [
+    Document("cheval", "Le cheval mange de l'herbe.", "Équidés"),
+    Document("chat", "Le chat dort sur le canapé.", metadata={"genre": "félin"}),
+    Document("lion", "Le lion dort dans la savane.", metadata={"genre": "félin"}),
+]
+
+
+def test_a_document_is_found_by_another_form_of_its_words(collection):
+    collection.add(ANIMALS)
+    assert keys(collection.search("chevaux", FIRST)) == ["cheval"]
+
+
+def test_the_title_is_searched_with_the_text(collection):
+    collection.add(ANIMALS)
+    assert keys(collection.search("équidé", FIRST)) == ["cheval"]
+
+
+def test_adding_again_counts_what_is_unchanged_and_replaces_what_changed(collection):
+    collection.add(ANIMALS)
+    report = collection.add([*ANIMALS[:2], Document("lion", "Le lion rugit.")])
+    assert (report.added, report.updated, report.unchanged, report.passages) == (0, 1, 2, 3)
+    assert keys(collection.search("dormir dort", FIRST)) == ["chat"]
+    assert keys(collection.search("rugit", FIRST)) == ["lion"]
+
+
+def test_a_change_of_title_alone_is_a_change(collection):
+    collection.add(ANIMALS)
+    assert collection.add([Document("chat", ANIMALS[1].text, "Titre", ANIMALS[1].metadata)]).updated == 1
+
+
+def test_a_deleted_document_is_not_found_until_it_comes_again(collection):
+    collection.add(ANIMALS)
+    assert collection.delete(["lion", "absent"]) == 1
+    assert keys(collection.search("dort", FIRST)) == ["chat"]
+    collection.add(ANIMALS)
+    assert sorted(keys(collection.search("dort", FIRST))) == ["chat", "lion"]
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        (Document("", "texte"), "no key"),
+        (Document("x", "  \n "), "empty"),
+        (Document("x", "a\0b"), "NUL"),
+        (Document("x", "a\ud800b"), "surrogate"),
+        (Document("x", "texte", metadata={"n": float("nan")}), "JSON"),
+        (Document("chat", "un second"), "second document"),
+    ],
+)
+def test_what_cannot_be_indexed_is_rejected_counted_and_explained(collection, document, reason):
+    report = collection.add([*ANIMALS, document])
+    assert (report.added, report.rejected) == (3, 1)
+    assert reason in str(report.rejections[0])
+
+
+def test_strict_stops_at_the_first_rejection_and_writes_nothing(collection):
+    with pytest.raises(DocumentError, match="empty"):
+        collection.add([*ANIMALS, Document("x", "")], strict=True)
+    assert collection.keys() == []
+
+
+@pytest.mark.parametrize("question", ["", " \n\t", "\0"])
+def test_an_empty_question_is_refused(collection, question):
+    with pytest.raises(InvalidQuestion):
+        collection.search(question, FIRST)
+
+
+@pytest.mark.parametrize(
+    "question", ['"', "a AND (b", "title:x^3 ~*?", "😀", "مرحبا", "l'", "\ud800", "x" * 50_000, "\0"]
+)
+def test_any_other_question_is_answered(collection, question):
+    collection.add(ANIMALS)
+    if question == "\0":
+        with pytest.raises(InvalidQuestion):
+            collection.search(question, FIRST)
+    else:
+        assert collection.search(question, FIRST).hits == ()
+
+
+def test_a_search_in_an_empty_collection_finds_nothing(collection):
+    assert collection.search("chat", FIRST).hits == ()
+
+
+def test_filters_rank_as_if_the_rest_were_not_there(collection):
+    collection.add(ANIMALS)
+    assert sorted(keys(collection.search("dort cheval", SearchOptions(rerank=False, where={"genre": "félin"})))) == [
+        "chat",
+        "lion",
+    ]
+    assert keys(collection.search("dort", SearchOptions(rerank=False, keys="l*"))) == ["lion"]
+    assert keys(collection.search("dort", SearchOptions(rerank=False, keys="l*", where={"genre": "x"}))) == []
+
+
+def test_per_document_gives_way_to_other_documents_until_there_are_k(tmp_path):
+    crowd = Document("foule", "\n\n".join(f"Le loup numéro {number} hurle." for number in range(60)))
+    with Collection.create(tmp_path / "c", first_stage="bm25", splitter="words:5:0") as collection:
+        collection.add([crowd, *(Document(f"loup{number}", f"Un loup, et {'mot ' * 30}.") for number in range(3))])
+        found = collection.search("loup", SearchOptions(k=4, candidates=5, rerank=False, per_document=1))
+        assert sorted(keys(found)) == ["foule", "loup0", "loup1", "loup2"]
+
+
+def test_a_second_writer_is_told_at_once(collection):
+    with locked(collection.path / "write.lock"), pytest.raises(CollectionBusy):
+        collection.add(ANIMALS)
+
+
+def test_a_reader_sees_what_another_collection_object_wrote(collection):
+    with Collection.open(collection.path) as reader:
+        assert reader.search("chat", FIRST).hits == ()
+        collection.add(ANIMALS)
+        assert keys(reader.search("chat", FIRST)) == ["chat"]
+
+
+def test_k_hits_are_given_even_when_fewer_candidates_are_asked_for(hybrid):
+    hybrid.add([Document(f"d{number}", f"Le chat numéro {number} dort.") for number in range(8)])
+    assert len(hybrid.search("chat", SearchOptions(k=6, candidates=2)).hits) == 6
+
+
+def test_a_hybrid_search_says_where_each_hit_came_from(hybrid):
+    hybrid.add(ANIMALS)
+    hit = next(hit for hit in hybrid.search("le cheval", SearchOptions(k=3)).hits if hit.key == "cheval")
+    assert (hit.bm25_rank, hit.dense_rank is not None, hit.fused_score is not None) == (1, True, True)
+    assert hit.rerank_score == pytest.approx(1 / (1 + np.exp(-hit.rerank_logit)), abs=1e-6)
+    assert hit.score == hit.rerank_score
+
+
+def test_hits_are_ordered_by_logit_plus_w_times_the_standardised_first_stage(hybrid):
+    hybrid.add(ANIMALS)
+    hits = hybrid.search("le chat dort", SearchOptions(k=3, interpolate=2.0)).hits
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    for hit in hits:
+        assert hit.score == pytest.approx(hit.rerank_logit + 2 * hit.first_stage_z, abs=1e-5)
+
+
+def test_a_passage_that_only_bm25_found_still_has_its_exact_dense_score(hybrid):
+    hybrid.add([Document(f"d{number}", f"Le chat numéro {number} dort.") for number in range(30)])
+    hits = hybrid.search("chat 29", SearchOptions(k=30, candidates=30, rerank=False)).hits
+    assert all(hit.dense_score is not None for hit in hits)
+
+
+def test_many_questions_get_the_answers_that_each_gets_alone(hybrid):
+    hybrid.add(ANIMALS)
+    questions = ["le chat", "cheval", "savane"]
+    together = list(hybrid.search_many(questions, SearchOptions(k=3)))
+    alone = [hybrid.search(question, SearchOptions(k=3)) for question in questions]
+    assert [keys(one) for one in together] == [keys(one) for one in alone]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose([h.score for h in one.hits], [h.score for h in other.hits], atol=1e-5)
+
+
+def test_without_a_reranker_at_hand_the_first_stage_answers_and_says_so(collection):
+    collection.add(ANIMALS)
+    result = collection.search("chat")
+    assert (keys(result), result.reranker, len(result.notices)) == (["chat"], None, 1)
+
+
+def test_a_reranker_asked_for_by_name_and_not_to_be_had_is_an_error(collection):
+    collection.add(ANIMALS)
+    with pytest.raises(ModelNotFound):
+        collection.search("chat", SearchOptions(reranker="personne/rien"))
+
+
+def test_a_bm25_collection_looks_for_no_encoder(collection, monkeypatch):
+    monkeypatch.setattr("engine.models.shelf.Shelf.encoder", None)
+    collection.add(ANIMALS)
+    assert keys(collection.search("chat", FIRST)) == ["chat"]
+
+
+def test_asking_a_bm25_collection_for_vectors_is_an_error(collection):
+    collection.add(ANIMALS)
+    with pytest.raises(InvalidOption, match="no dense index"):
+        collection.search("chat", SearchOptions(first_stage="dense", rerank=False))
+
+
+def test_a_changed_encoder_is_refused_not_mixed_in(hybrid):
+    hybrid.add(ANIMALS)
+    hybrid._reader.memory["encoder_hash"] = "0" * 32
+    with pytest.raises(CollectionOutdated, match="encoder"):
+        plan(hybrid._reader, FIRST)
+
+
+def test_widening_to_hybrid_encodes_what_was_there(collection, tiny):
+    collection.add(ANIMALS)
+    collection.widen("hybrid", str(tiny.encoder))
+    assert "not encoded" in collection.search("chat", FIRST).notices[0]
+    collection.add([])
+    result = collection.search("chat", FIRST)
+    assert (result.first_stage, result.notices, len(result.hits)) == ("hybrid", (), 3)
+
+
+def test_dropping_an_index_takes_a_rebuild(hybrid):
+    with pytest.raises(CollectionOutdated, match="rebuild"):
+        hybrid.widen("bm25", None)
+
+
+def test_rebuilding_carries_every_document_over(hybrid):
+    hybrid.add(ANIMALS)
+    before = {key: hybrid.document(key) for key in hybrid.keys()}
+    Collection.rebuild(hybrid.path, first_stage="bm25", splitter="words:3:0")
+    with Collection.open(hybrid.path) as after:
+        assert {key: after.document(key) for key in after.keys()} == before
+        assert (after.memory["first_stage"], after.memory["splitter"]) == ("bm25", "words:3:0")
+    assert keys(hybrid.search("savane", FIRST)) == ["lion"]
+    assert [path.name for path in hybrid.path.glob("g*")] == ["g2"]
+
+
+def test_a_rebuild_that_fails_leaves_the_old_collection(hybrid, tmp_path):
+    hybrid.add(ANIMALS)
+    (tmp_path / "bad.jsonl").write_text("{}\n", "utf-8")
+    with pytest.raises(DocumentError):
+        Collection.rebuild(hybrid.path, [open_source(str(tmp_path / "bad.jsonl"))], strict=True)
+    assert [path.name for path in hybrid.path.glob("g*")] == ["g1"]
+    assert keys(hybrid.search("savane", SearchOptions(k=1, rerank=False, first_stage="bm25"))) == ["lion"]
+
+
+def test_a_damaged_catalog_is_rebuilt_from_the_sources(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("Le chat dort.", "utf-8")
+    source = open_source(str(tmp_path / "docs"))
+    with Collection.create(tmp_path / "c", first_stage="bm25") as collection:
+        collection.update([source])
+    (tmp_path / "c" / "g1" / "catalog.sqlite").write_bytes(b"x" * 5000)
+    with pytest.raises(CollectionDamaged, match="--rebuild"):
+        Collection.open(tmp_path / "c")
+    Collection.rebuild(tmp_path / "c", [source], first_stage="bm25")
+    with Collection.open(tmp_path / "c") as collection:
+        assert keys(collection.search("chat", FIRST)) == ["docs/a.txt"]
+
+
+def test_pruning_removes_only_what_the_source_brought_and_no_longer_has(tmp_path, collection):
+    folders = [tmp_path / name for name in ("un", "deux")]
+    for folder in folders:
+        folder.mkdir()
+        for name in ("a", "b"):
+            (folder / f"{name}.txt").write_text(f"Le texte {name} de {folder.name}.", "utf-8")
+    sources = [open_source(str(folder)) for folder in folders]
+    collection.add(ANIMALS)
+    collection.update(sources)
+    (folders[0] / "a.txt").unlink()
+    assert collection.update(sources[:1]).removed == 0
+    assert collection.update(sources[:1], prune=True).removed == 1
+    assert collection.keys("un/*") == ["un/b.txt"]
+    assert len(collection.keys()) == 6
+
+
+def test_a_file_that_broke_is_not_pruned(tmp_path, collection):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Un texte.", "utf-8")
+    (folder / "b.txt").write_text("Deux textes.", "utf-8")
+    collection.update([open_source(str(folder))])
+    (folder / "b.txt").write_bytes(b"\0\1\2" * 100)
+    report = collection.update([open_source(str(folder))], prune=True)
+    assert (report.rejected, report.removed, collection.keys()) == (1, 0, ["docs/a.txt", "docs/b.txt"])
+
+
+def test_two_sources_of_one_name_do_not_collide(tmp_path, collection):
+    for parent in ("x", "y"):
+        (tmp_path / parent / "docs").mkdir(parents=True)
+        (tmp_path / parent / "docs" / "a.txt").write_text(f"Texte de {parent}.", "utf-8")
+    collection.update([open_source(str(tmp_path / parent / "docs")) for parent in ("x", "y")])
+    assert collection.keys() == ["docs-2/a.txt", "docs/a.txt"]
+
+
+def test_a_key_that_another_source_brought_is_rejected_not_replaced(tmp_path, collection):
+    for name in ("un", "deux"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"_id": "x", "text": name}) + "\n", "utf-8")
+    report = collection.update([open_source(str(tmp_path / f"{name}.jsonl")) for name in ("un", "deux")])
+    assert (report.added, report.rejected, collection.document("x").text) == (1, 1, "un")
+
+
+def test_lines_and_pages_name_the_place_of_a_passage(tmp_path):
+    text = "\n".join(f"Ligne numéro {number}." for number in range(1, 41))
+    document = Document("lignes", text, has_lines=True)
+    paged = Document("pages", text, pages=(0, text.index("Ligne numéro 21")))
+    with Collection.create(tmp_path / "c", first_stage="bm25", splitter="words:12:3") as collection:
+        collection.add([document, paged])
+        for hit in collection.search("ligne", SearchOptions(k=100, rerank=False)).hits:
+            if hit.key == "lignes":
+                assert hit.line == 1 + text[: hit.start].count("\n")
+            else:
+                assert hit.page == (1 if hit.start < paged.pages[1] else 2)
+
+
+def test_verify_calls_a_fresh_collection_sound(hybrid):
+    hybrid.add(ANIMALS)
+    report = hybrid.verify()
+    assert (report["state"], report["problems"], report["documents"], report["passages"]) == ("sound", [], 3, 3)
+
+
+def test_verify_calls_a_lag_pending(hybrid, monkeypatch):
+    hybrid.add(ANIMALS)
+    monkeypatch.setattr("engine.writer.Writer._encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        hybrid.add([Document("chien", "Le chien aboie.")])
+    report = hybrid.verify()
+    assert (report["state"], report["pending"]) == ("pending", {"dense": 1})
+    assert "chien" not in keys(hybrid.search("chien", FIRST))
+    assert keys(hybrid.search("chien", SearchOptions(rerank=False, first_stage="bm25"))) == ["chien"]
+
+
+def test_after_an_interruption_nothing_is_encoded_twice(hybrid, monkeypatch):
+    from indexes.dense import DenseWriter
+
+    monkeypatch.setattr(DenseWriter, "commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        hybrid.add(ANIMALS)
+    monkeypatch.undo()
+    monkeypatch.setattr("engine.models.biencoder.BiEncoder.encode_passages", None)
+    hybrid.add([])
+    assert hybrid.verify()["state"] == "sound"
+
+
+def test_info_is_json_and_counts(hybrid):
+    hybrid.add(ANIMALS)
+    info = json.loads(json.dumps(hybrid.info()))
+    assert (info["documents"], info["first_stage"], info["applied"]) == (3, "hybrid", {"bm25": 1, "dense": 1})
+
+
+def test_what_is_tuned_is_remembered_and_used(hybrid):
+    hybrid.add(ANIMALS)
+    hybrid.remember(interpolate=1.5, k1=0.9)
+    with Collection.open(hybrid.path) as again:
+        hit = again.search("chat").hits[0]
+        assert hit.score == pytest.approx(hit.rerank_logit + 1.5 * hit.first_stage_z, abs=1e-5)
+    with pytest.raises(InvalidOption):
+        hybrid.remember(encoder="autre")
+
+
+@pytest.mark.parametrize("options", [{"first_stage": "tfidf"}, {"splitter": "mots"}])
+def test_a_bad_option_makes_no_folder(tmp_path, options):
+    with pytest.raises(InvalidOption):
+        Collection.create(tmp_path / "c", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_not_overwritten(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(InvalidOption, match="taken"):
+        Collection.create(tmp_path, first_stage="bm25")
+
+
+def test_a_missing_collection_and_a_folder_that_is_none_are_told_apart(tmp_path):
+    with pytest.raises(CollectionNotFound, match="no such"):
+        Collection.open(tmp_path / "absent")
+    with pytest.raises(CollectionNotFound, match="no collection"):
+        Collection.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["g2", "../../etc", "", "g1\n../x"])
+def test_a_foreign_pointer_is_called_damaged(collection, name):
+    (collection.path / "CURRENT").write_text(name, "ascii")
+    with pytest.raises(CollectionDamaged):
+        Collection.open(collection.path)
+
+
+def test_collections_are_listed_with_their_counts_and_damage(collection, tmp_path):
+    collection.add(ANIMALS)
+    (tmp_path / "cassée").mkdir()
+    (tmp_path / "cassée" / "CURRENT").write_text("g7", "ascii")
+    listed = {entry["name"]: entry for entry in list_collections(tmp_path)}
+    assert listed["collection"]["documents"] == 3
+    assert "g7" in listed["cassée"]["error"]
