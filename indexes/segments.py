@@ -199,12 +199,19 @@ class SegmentStore:
         self._begin()
         if applied < self.applied:
             raise ValueError(f"sequence {applied} is behind {self.applied}")
-        self._commit(applied, due_merges)
+        segments = [segment.without(self._doomed) for segment in (*self.segments, *self._pending)]
+        groups = due_merges(segments)
+        if groups or self._pending or len(self._doomed) or applied != self.applied:
+            self._publish(
+                lambda manifest: replace(self._draft(manifest, segments, groups), applied=applied, pending=())
+            )
+        self._doomed = _NO_ROWS
 
     def merge(self) -> None:
-        """Rewrite everything as one segment without deletions. Raises as `commit`."""
+        """Rewrite what is visible as one segment without deletions; what is pending stays so. Raises as `commit`."""
         self._begin()
-        self._commit(self.applied, lambda segments: [list(segments)])
+        if len(self.segments) > 1 or any(len(segment.dead) for segment in self.segments):
+            self._publish(lambda manifest: self._draft(manifest, self.segments, [self.segments]))
 
     def verify(self) -> None:
         """Check every byte of every file that counts.
@@ -384,22 +391,13 @@ class SegmentStore:
 
         self._publish(draft)
 
-    def _commit(self, applied: int, plan: Callable[[Sequence[Segment]], list[list[Segment]]]) -> None:
-        segments = [segment.without(self._doomed) for segment in (*self.segments, *self._pending)]
-        groups = plan(segments)
-        if not (groups or self._pending or len(self._doomed)) and applied == self.applied:
-            return
-
-        def draft(manifest: Manifest) -> Manifest:
-            manifest, files = self._merged(manifest, segments, groups)
-            deletions = None
-            dead = [rows for _, rows in files]
-            if any(map(len, dead)):
-                numbers = np.repeat(np.arange(len(files)), [len(rows) for rows in dead])
-                arrays = {"segments": SealedArray.whole(numbers), "rows": SealedArray.whole(np.concatenate(dead))}
-                manifest, deletions = self._write(manifest, "deletions", arrays)
-            visible = tuple(stored for stored, _ in files)
-            return replace(manifest, applied=applied, segments=visible, pending=(), deletions=deletions)
-
-        self._publish(draft)
-        self._doomed = _NO_ROWS
+    def _draft(self, manifest: Manifest, segments: Sequence[Segment], groups: Iterable[Sequence[Segment]]) -> Manifest:
+        """The manifest of `segments`, merged by groups, once merged segments and deletions are written."""
+        manifest, files = self._merged(manifest, segments, groups)
+        deletions = None
+        dead = [rows for _, rows in files]
+        if any(map(len, dead)):
+            numbers = np.repeat(np.arange(len(files)), [len(rows) for rows in dead])
+            arrays = {"segments": SealedArray.whole(numbers), "rows": SealedArray.whole(np.concatenate(dead))}
+            manifest, deletions = self._write(manifest, "deletions", arrays)
+        return replace(manifest, segments=tuple(stored for stored, _ in files), deletions=deletions)

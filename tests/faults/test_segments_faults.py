@@ -107,7 +107,7 @@ def test_a_refused_write_leaves_the_old_state_or_the_new(
         calls.left = -1
         survivor = check(folder)
         after = (before | set(more.tolist())) - set(range(12, 28))
-        assert set(survivor.ids().tolist()) in ((before,) if operation in ("append", "attach") else (before, after))
+        assert set(survivor.ids().tolist()) in ((before, after) if operation == "commit" else (before,))
         survivor.append(more[~survivor.stored(more)], vectors_of(more[~survivor.stored(more)]))
         survivor.delete(np.arange(12, 28))
         survivor.commit(4)
@@ -120,10 +120,12 @@ def test_a_refused_write_leaves_the_old_state_or_the_new(
 
 
 WRITER = """
+import os
 import sys
 from pathlib import Path
 import numpy as np
 import indexes.segment
+os.fsync = lambda descriptor: None  # a killed process loses nothing that it wrote; only a power cut would
 from indexes.segments import SegmentStore
 indexes.segment._TIER_FLOOR = 16
 folder = Path(sys.argv[1])
@@ -144,7 +146,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_committed_state(tmp_path: Path) 
     SegmentStore.create(folder, kind=KIND)
     dice = random.Random(7)
     reached = 0
-    for _ in range(12):
+    for _ in range(20):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(folder)],
             stdout=subprocess.PIPE,
@@ -154,10 +156,11 @@ def test_a_writer_killed_at_any_moment_leaves_a_committed_state(tmp_path: Path) 
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"ready\n"
         reader = SegmentStore.open(folder)
-        deadline = time.monotonic() + dice.uniform(0, 0.3)
-        while time.monotonic() < deadline:
+        wanted = reached + dice.randrange(6)
+        while reader.applied < wanted:
             reader.refresh()
             assert np.array_equal(reader.ids(), expected(reader.applied))
+        time.sleep(dice.uniform(0, 0.02))
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
@@ -165,7 +168,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_committed_state(tmp_path: Path) 
         assert np.array_equal(survivor.ids(), expected(survivor.applied))
         assert survivor.applied >= reached
         reached = survivor.applied
-    assert reached > 2
+    assert reached > 20
 
 
 def expected(applied: int) -> np.ndarray:

@@ -115,6 +115,7 @@ def test_merging_keeps_rows_and_leaves_one_segment(tmp_path: Path, kind: dict) -
         store.append(batch, make(batch))
     store.commit(1)
     store.delete(array(7, 1))
+    store.commit(2)
     store.merge()
     assert len(store.segments) == 1
     assert store.ids().tolist() == [2, 4, 8, 10, 12]
@@ -172,6 +173,16 @@ def test_a_store_whose_rows_are_all_deleted_is_empty(tmp_path: Path) -> None:
     store.delete(np.arange(5))
     store.commit(2)
     assert (store.count, store.ids().tolist(), list(tmp_path.glob("*.segment"))) == (0, [], [])
+
+
+def test_merging_publishes_nothing_that_no_commit_did(tmp_path: Path) -> None:
+    store = filled(tmp_path, array(1), array(2))
+    store.append(array(3), vectors_of(array(3)))
+    store.delete(array(1))
+    store.merge()
+    assert SegmentStore.open(tmp_path).ids().tolist() == [1, 2]
+    store.commit(2)
+    assert store.ids().tolist() == [2, 3]
 
 
 def test_a_reader_goes_on_after_a_merge_removed_its_files(tmp_path: Path) -> None:
