@@ -15,8 +15,14 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Bytes above 127 that French text in windows-1252 holds: letters with accents, guillemets, quotes, dashes, °, §, €.
-_FRENCH = frozenset("àâäçéèêëîïôöùûüÿœæÀÂÄÇÉÈÊËÎÏÔÖÙÛÜŸŒÆ«»’‘“”–—…°§€•· \u00a0\u00ad²³ñá½¼".encode("cp1252"))
+# What French text holds beyond ASCII, as bytes of the encodings it was written in. A general detector knows too many
+# encodings to tell these apart in a short text.
+_FRENCH = "àâäçéèêëîïôöùûüÿœæÀÂÄÇÉÈÊËÎÏÔÖÙÛÜŸŒÆ«»’‘“”–—…°§€·²³ñá½¼\u00a0\u00ad"
+_FRENCH_BYTES = {
+    name: frozenset(_FRENCH.encode(name, errors="ignore")) - frozenset(range(128))
+    for name in ("cp1252", "mac_roman", "cp850")
+}
+_ENOUGH_FRENCH = 0.9
 _LATIN9_LIGATURE = re.compile(rb"[A-Za-z][\xbd\xbc][A-Za-z]")
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\x1b\x08")
 _SAMPLE = 64 * 1024
@@ -78,8 +84,12 @@ def guess(content: bytes, around: int = 0) -> str:
     accented = sum(byte > 127 for byte in sample)
     if damaged * 20 < accented:
         return "utf-8"
-    if sum(byte in _FRENCH for byte in sample if byte > 127) >= 0.9 * accented:
-        return "iso8859-15" if _LATIN9_LIGATURE.search(sample) else "cp1252"
+    likely, known = max(
+        ((name, sum(byte in french for byte in sample)) for name, french in _FRENCH_BYTES.items()),
+        key=lambda scored: scored[1],
+    )
+    if known >= _ENOUGH_FRENCH * accented:
+        return "iso8859-15" if likely == "cp1252" and _LATIN9_LIGATURE.search(sample) else likely
     from charset_normalizer import from_bytes
 
     best = from_bytes(sample).best()

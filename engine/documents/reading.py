@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from engine.documents.archives import open_expanded, read_expanded
 from engine.documents.discovery import Found
+from engine.documents.expansion import open_expanded, read_expanded
 from engine.documents.extraction import Columns, Unreadable
 from engine.documents.readers import PLAIN_TEXT, Format, format_of, record_reader, whole_reader
 from engine.documents.text import check_text, in_one_line, normalise, readable_name

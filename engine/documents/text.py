@@ -8,11 +8,13 @@ __all__ = ["check_text", "in_one_line", "normalise", "readable_name"]
 
 # Seen by nobody, and enough to hide a word from a search: soft hyphen, zero-width space, word joiner, byte order mark.
 # The zero-width joiner and non-joiner stay, emoji and Persian are written with them.
-_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]+")
 _RETURN = re.compile("\r\n?")
 # Canonical reordering takes quadratic time in a run of combining marks; no language stacks this many.
 _MARKS = "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
 _MARKS_PILED_UP = re.compile(f"[{_MARKS}]{{256}}")
+# Either of them; of most texts this one pass finds that there is nothing to do.
+_UNUSUAL = re.compile(f"[\u00ad\u200b\u2060\ufeff{_MARKS}]")
 
 
 def check_text(text: str) -> str | None:
@@ -32,8 +34,11 @@ def normalise(text: str) -> str:
         text = _RETURN.sub("\n", text)
     if text.isascii():
         return text
-    text = _INVISIBLE.sub("", text)
-    return text if _MARKS_PILED_UP.search(text) else unicodedata.normalize("NFC", text)
+    if _UNUSUAL.search(text):
+        text = _INVISIBLE.sub("", text)
+        if _MARKS_PILED_UP.search(text):
+            return text
+    return unicodedata.normalize("NFC", text)
 
 
 def in_one_line(text: str) -> str:

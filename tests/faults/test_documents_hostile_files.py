@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.documents import Splitter, archives, check_text, extraction, open_source
+from engine.documents import Splitter, check_text, expansion, extraction, open_source
 from engine.documents import lines as line_reading
 from engine.records import Document, Rejection
 
@@ -191,13 +191,13 @@ def test_a_zip_that_lies_about_its_sizes_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_gzip_bomb_is_rejected(tmp_path: Path) -> None:
-    bomb = gzip.compress(bytes(archives.HARMLESS_BYTES + 1024 * 1024))
+    bomb = gzip.compress(bytes(expansion.HARMLESS_BYTES + 1024 * 1024))
     assert "expands to more than 200 times" in reason(tmp_path / "a.txt.gz", bomb)
     assert "expands to more than 200 times" in str(list(open_source(str(tmp_path / "a.txt.gz")).read()))
 
 
 def test_a_file_that_is_too_large_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MOST_BYTES", 1024 * 1024)
+    monkeypatch.setattr(expansion, "MOST_BYTES", 1024 * 1024)
     assert extraction.MOST_BYTES > 1024 * 1024
     assert reason(tmp_path / "a.txt", b"a" * (1024 * 1024 + 1)) == "larger than 1 MB"
 

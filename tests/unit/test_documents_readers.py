@@ -50,6 +50,8 @@ def test_text_is_composed_and_loses_what_nobody_sees(tmp_path: Path) -> None:
     [
         ("cp1252", "Où est passé l’été à Nœux ?", "cp1252 (guessed)"),
         ("iso8859-15", "Le cœur a ses raisons, été comme hiver.", "iso8859-15 (guessed)"),
+        ("mac_roman", "Où est passé l’été à Nœux ?", "mac_roman (guessed)"),
+        ("cp850", "Où est passé l'été de l'élève à Nîmes ?", "cp850 (guessed)"),
         ("utf-8", "été", None),
         ("utf-16", "été", None),
     ],
@@ -200,6 +202,8 @@ def test_odt_keeps_headings_lists_and_tables_and_drops_comments(tmp_path: Path) 
         "<text:tracked-changes><text:p>supprimé</text:p></text:tracked-changes><text:h>Titre</text:h>"
         "<text:p>Un<text:s text:c='3'/>deux<text:line-break/>trois"
         "<office:annotation><text:p>non</text:p></office:annotation></text:p>"
+        "<text:p>Avant<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>la note</text:p>"
+        "</text:note-body></text:note> après.</text:p>"
         "<text:list><text:list-item><text:p>a</text:p></text:list-item>"
         "<text:list-item><text:p>b</text:p></text:list-item></text:list>"
         "<table:table><table:table-row><table:table-cell><text:p>A</text:p></table:table-cell>"
@@ -209,7 +213,7 @@ def test_odt_keeps_headings_lists_and_tables_and_drops_comments(tmp_path: Path) 
     content = f"<office:document {names}><office:body><office:text>{body}</office:text></office:body></office:document>"
     document = read(tmp_path, "d.odt", packed(content_dot_xml=content))
     assert document.title == "Titre"
-    assert document.text == "Titre\n\nUn deux\ntrois\n\n- a\n- b\n\nA | B"
+    assert document.text == "Titre\n\nUn deux\ntrois\n\nAvant [la note] après.\n\n- a\n- b\n\nA | B"
 
 
 def test_docx_as_python_docx_writes_it(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def _record(line: bytes, columns: Columns, row: int, number: int) -> Record:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line.decode(), parse_constant=_refuse_constant)
+        value = _DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         raise Unreadable(f"not UTF-8, at byte {error.start + 1} of the line") from error
     except json.JSONDecodeError as error:
@@ -85,6 +85,9 @@ def _refuse_depth(value: object) -> None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise Unreadable(f"malformed JSON, {name} is no number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _pop(

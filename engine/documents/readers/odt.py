@@ -29,11 +29,13 @@ def read(content: bytes) -> Extraction:
 
 
 def _write(root: Any, layout: Layout) -> None:
-    lists = cells = 0
+    lists = cells = notes = 0
     for element, opens, text in walk(root, lambda element: local_name(element) in _DROPPED):
         name = local_name(element) if element is not None else ""
         if name in ("h", "p"):
-            if cells:
+            if notes:
+                layout.write(" " if opens and element.getprevious() is not None else "")
+            elif cells:
                 layout.write(" ")
             elif not lists:
                 layout.paragraph()
@@ -43,6 +45,7 @@ def _write(root: Any, layout: Layout) -> None:
             step = 1 if opens else -1
             lists += step * (name == "list")
             cells += step * (name == "table-cell")
+            notes += step * (name == "note")
             _begin(name, layout, opens=opens, lists=lists, cells=cells)
         elif name == "table-row":
             layout.line()
@@ -60,6 +63,8 @@ def _begin(name: str, layout: Layout, *, opens: bool, lists: int, cells: int) ->
         layout.line() if lists else layout.paragraph()
     elif name == "table-cell" and opens:
         layout.cell(in_data=cells == 1)
+    elif name == "note":  # a note interrupts its sentence, and must not cut it in two
+        layout.write(" [" if opens else "]")
 
 
 def _space(name: str, layout: Layout, *, in_cell: bool) -> None:

@@ -83,9 +83,10 @@ def _joined(pages: list[str]) -> tuple[str, tuple[int, ...]]:
     lines = _without_running_heads([[line for line in page if line] for page in lines])
     words = set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(" ".join(page) for page in lines)))
     starts, parts, length = [], [], 0
-    for page in lines:
+    for number, page in enumerate(lines):
         text = _HYPHENATED.sub(lambda cut: _mended(cut, words), _paragraphs(page)).replace("\ufffe", "-")
-        text = normalise(_LEADERS.sub(" …", text)) + "\n\n"
+        following = next(filter(None, lines[number + 1 : number + 2]), [""])[0]
+        text = normalise(_LEADERS.sub(" …", text)) + ("\n" if following[:1].islower() else "\n\n")
         starts.append(length)
         parts.append(text)
         length += len(text)
