@@ -129,16 +129,15 @@ def index(
 
     Unchanged documents are skipped, changed ones replaced. A collection remembers its models and its splitter.
     """
-    from engine.collection import Collection
     from engine.documents import Columns, open_source
-    from engine.terminal.progress import progress
+    from engine.terminal.indexing import Asked, bring_up_to_date
     from engine.terminal.tables import add_report, add_report_record
 
     settings = _settings(context)
     columns = Columns(id=id_column, title=title_column, text=text_column)
     opened = [open_source(spec, columns=columns) for spec in sources]
-    with Collection.prepare(settings.collection_path(), settings, rebuild=rebuild) as target, progress() as report:
-        done = target.update(opened, prune=prune, strict=strict, progress=report)
+    asked = Asked(first_stage, encoder, reranker, splitter)
+    done = bring_up_to_date(settings, opened, asked, prune=prune, rebuild=rebuild, strict=strict, notify=_complain)
     _report(add_report_record(done), output, partial(add_report, done))
 
 
@@ -284,7 +283,7 @@ def list_(output: flag.AsJson = "text") -> None:
     from engine.collection import list_collections
     from engine.terminal.tables import collections
 
-    found = list_collections(data_dir())
+    found = list_collections(data_dir() / "collections")
     if found or output == "json":
         _report(found, output, partial(collections, found))
     else:

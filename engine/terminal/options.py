@@ -129,7 +129,7 @@ TitleColumn = Annotated[str | None, typer.Option("--title-column", metavar="NAME
 TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="CSV, TSV: their texts.")]
 
 # Searching.
-K = Annotated[int | None, typer.Option("-k", metavar="N", help="Hits to show. [default: 10]")]
+K = Annotated[int | None, typer.Option("-k", "--k", metavar="N", help="Hits to show. [default: 10]")]
 Candidates = Annotated[
     int | None,
     typer.Option("--candidates", metavar="N", help="Passages that the reranker reads. [default: 100]"),

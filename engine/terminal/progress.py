@@ -23,7 +23,7 @@ def progress() -> Iterator[Progress | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     bars = Bars(
@@ -32,28 +32,36 @@ def progress() -> Iterator[Progress | None]:
         BarColumn(bar_width=30),
         TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
     )
     tasks: dict[str, TaskID] = {}
 
     def report(part: str, done: int, total: int | None) -> None:
         if part not in tasks:
-            tasks[part] = bars.add_task(part, total=total, count="", rate="")
+            tasks[part] = bars.add_task(part, total=total, count="", rate="", left="")
         task = bars.tasks[bars.task_ids.index(tasks[part])]
         speed = task.finished_speed or task.speed
         bars.update(
             tasks[part],
             completed=done,
             total=total,
-            count=f"{done:,}" if total is None else f"{done:,} of {total:,} {_UNITS.get(part, '')}".rstrip(),
+            count=_count(part, done, total),
             rate=f"{speed:,.0f}/s" if speed else "",
+            left="" if total is None or done >= total else "left",
         )
 
     with bars:
         yield report
-        for part, task in tasks.items():
+        for task in tasks.values():
             # A part whose total stayed unknown is done when the work is.
-            if bars.tasks[bars.task_ids.index(task)].total is None:
-                finished = bars.tasks[bars.task_ids.index(task)].completed
-                bars.update(task, total=finished, count=f"{finished:,.0f} {_UNITS.get(part, '')}".rstrip())
+            state = bars.tasks[bars.task_ids.index(task)]
+            if state.total is None:
+                bars.update(task, total=state.completed)
+
+
+def _count(part: str, done: int, total: int | None) -> str:
+    unit = _UNITS.get(part, "")
+    return f"{done:,} {unit}".rstrip() if total is None else f"{done:,} of {total:,} {unit}".rstrip()

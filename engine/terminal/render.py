@@ -8,7 +8,7 @@ from engine.records import Hit, SearchResult, Span
 from engine.terminal.sanitise import sanitise_line, sanitise_spans
 from engine.terminal.style import Style, cell_width
 
-__all__ = ["EXCERPT_LINES", "explain", "explain_hit", "passage", "place", "render", "timing"]
+__all__ = ["EXCERPT_LINES", "explain", "explain_hit", "fold", "passage", "place", "render", "timing"]
 
 EXCERPT_LINES = 6
 _INDENT = "    "
@@ -57,6 +57,13 @@ def _fill(text: str, width: int, *, keep_breaks: bool) -> Iterator[tuple[Span, .
             words.append(part)
     if words:
         yield tuple(words)
+
+
+def fold(line: str, width: int) -> list[str]:
+    """One line of text as lines of at most `width` cells, cut between words; an empty one stays."""
+    folded = [" ".join(line[start:end] for start, end in words) for words in _fill(line, width, keep_breaks=False)]
+    margin = line[: len(line) - len(line.lstrip(" "))]
+    return [margin + folded[0], *folded[1:]] if folded and len(margin) < width // 2 else folded or [""]
 
 
 def _wrap(text: str, lit: Sequence[Span], width: int, *, keep_breaks: bool) -> list[Line]:

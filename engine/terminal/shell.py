@@ -99,7 +99,7 @@ class Shell:
         if self.interactive or result.hits:
             self.say("")
         if self.timed:
-            self.complain(timing(result.timings))
+            self.err.write(f"{timing(result.timings)}\n")
 
     def hit(self, argument: str) -> Hit:
         """The hit of the last search with the rank that the argument names.

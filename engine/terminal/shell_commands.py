@@ -137,7 +137,7 @@ def _open(shell: Shell, text: str) -> None:
         shell.say(sanitise(found.text))
         return
     line = sanitise(found.text[: hit.start]).count("\n") + 1
-    view(sanitise(found.text), line, shell.out, editor=how.strip() == "editor")
+    view(sanitise(found.text), line, shell.out, width=shell.style.width, editor=how.strip() == "editor")
 
 
 def _collection(shell: Shell, text: str) -> None:

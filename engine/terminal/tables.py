@@ -14,10 +14,11 @@ _GAP = "  "
 
 def columns(rows: Iterable[Sequence[object]], style: Style, *, header: Sequence[str] = ()) -> str:
     """Rows as left-aligned columns, numbers to the right; None is left blank, the last column runs free."""
-    table = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(isinstance(value, int | float | None) for value in column) for column in zip(*rows, strict=True)]
+    values = [list(row) for row in rows]
+    table = [[_cell(value) for value in row] for row in values]
     heads = [list(header)] if header else []
     widths = [max(map(cell_width, column)) for column in zip(*heads, *table, strict=True)]
+    numeric = [all(isinstance(row[at], int | float | None) for row in values) for at in range(len(widths))]
 
     def line(cells: Sequence[str]) -> str:
         padded = []
@@ -53,7 +54,7 @@ def pairs(record: Mapping[str, Any], style: Style, *, depth: int = 0) -> str:
             lines.append(f"{margin}{label}")
             lines += [f"{margin}  {_listed(item)}" for item in value]
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else _cell(value)
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple | Mapping) else _cell(value)
             lines.append(f"{margin}{label}{' ' * (width - len(name))}  {sanitise_line(shown) or '–'}")
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.errors import InvalidOption
+from engine.terminal.render import fold
 
 __all__ = ["view"]
 
@@ -17,11 +18,11 @@ __all__ = ["view"]
 _AT_LINE = frozenset({"emacs", "less", "micro", "nano", "nvim", "vi", "view", "vim"})
 
 
-def view(text: str, line: int, out: IO[str], *, editor: bool = False) -> None:
+def view(text: str, line: int, out: IO[str], *, width: int, editor: bool = False) -> None:
     """Show `text` from `line` on (counted from 1) in `$PAGER`, or a read-only copy of it in `$VISUAL` or `$EDITOR`.
 
-    Without a pager it is written to `out`. The copy has a name of its own, never one made from a document's key, and is
-    gone when the program ends.
+    A pager gets it folded to `width` columns, between words; without a pager it is written to `out`. The copy has a
+    name of its own, never one made from a document's key, and is gone when the program ends.
 
     Raises:
         InvalidOption: the variable is unset or names nothing that can be run.
@@ -30,6 +31,8 @@ def view(text: str, line: int, out: IO[str], *, editor: bool = False) -> None:
     command = next((found for name in variables if (found := os.environ.get(name))), None)
     if command is None and not editor:
         command = next(filter(shutil.which, ("less", "more")), None)
+    if not editor:
+        text, line = _fold(text, line, width)
     if command is None:
         if editor:
             raise InvalidOption("no editor is set", where="$EDITOR", hint="export EDITOR=nano")
@@ -40,6 +43,12 @@ def view(text: str, line: int, out: IO[str], *, editor: bool = False) -> None:
         copy.write_text(text, encoding="utf-8")
         copy.chmod(0o400)
         _run(command, copy, line)
+
+
+def _fold(text: str, line: int, width: int) -> tuple[str, int]:
+    """The text with its long lines folded, and where the line that was `line` now begins."""
+    lines = [fold(one, width) for one in text.split("\n")]
+    return "\n".join(part for parts in lines for part in parts), sum(map(len, lines[: line - 1])) + 1
 
 
 def _run(command: str, copy: Path, line: int) -> None:

@@ -1,0 +1,175 @@
+"""The command line in this process: help, usage errors, and what needs no Java."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import cli
+from engine.errors import StorageError
+from engine.terminal import options
+
+COMMANDS = ("index", "search", "shell", "remove", "list", "info", "show", "verify", "doctor", "models")
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_s_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    assert f"Example:\n    fouille {command}" in capsys.readouterr().out
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--help")
+    shown = capsys.readouterr().out
+    assert all(f"\n  {command} " in shown for command in COMMANDS)
+
+
+def test_no_command_is_a_usage_error_that_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["search"], "Missing argument 'QUESTION'"),
+        (["serch", "x"], "Did you mean 'search'?"),
+        (["search", "x", "--format", "xml"], "'--format'"),
+        (["search", "x", "-k", "many"], "'-k'"),
+        (["search", "x", "-k", "0"], "not a whole number from 1 up"),
+        (["search", "x", "--b", "7"], "not a number from 0 to 1"),
+        (["search", "x", "--where", "langue"], "not KEY=VALUE"),
+        (["search", "x", "--first-stage", "magic"], "--first-stage"),
+        (["search", "x", "--nope"], "--nope"),
+        (["search", "x", "-c", "nulle-part"], "no such collection"),
+        (["info", "-c", ".."], "cannot name a collection"),
+        (["index", "/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert shown.err.startswith("fouille: ")
+    assert said in shown.err
+
+
+def test_an_error_s_text_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    run("index", "/nowhere/\x1b[2J\u202e")
+    assert not set(capsys.readouterr().err) & {"\x1b", "\u202e"}
+
+
+def failing(error: BaseException) -> SimpleNamespace:
+    def main(*_: object, **__: object) -> None:
+        raise error
+
+    return SimpleNamespace(main=main)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (StorageError("the disk is full", where="/data", hint="make room"), "/data: the disk is full (make room)"),
+        (PermissionError(13, "Permission denied", "/data/x"), "/data/x: Permission denied"),
+        (MemoryError(), "out of memory (try smaller --batch-tokens or fewer --candidates)"),
+        (ValueError("odd\nvalue"), "unexpected ValueError: odd value (fouille --debug shows where)"),
+    ],
+)
+def test_whatever_is_raised_is_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.typer.main, "get_command", lambda _: failing(error))
+    assert run("list") == 2
+    assert capsys.readouterr().err == f"fouille: {line}\n"
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(cli, "resolve", lambda *_: broken())
+    assert run("--debug", "models") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "resolve", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run("models") == 130
+    assert capsys.readouterr().err == "fouille: interrupted\n"
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("fouille ")
+
+
+def test_no_collections_is_an_empty_list(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOUILLE_DATA_DIR", str(tmp_path))
+    assert run("list", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_models_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "--format", "json") == 0
+    names = {model["name"] for model in json.loads(capsys.readouterr().out)}
+    assert "antoinelouis/crossencoder-mMiniLMv2-L6-mmarcoFR" in names
+
+
+def test_a_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FOUILLE_COLLECTION", "de-l-environnement")
+    run("info")
+    run("info", "-c", "du-drapeau")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "de-l-environnement" in first
+    assert "du-drapeau" in second
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("fouille search --format ", ["text", "json", "jsonl", "csv", "trec"]),
+        ("fouille search --first-stage h", ["hybrid"]),
+        ("fouille search -c ai", ["aide"]),
+        ("fouille ver", ["verify"]),
+        ("fouille index --encoder BAAI", ["BAAI/bge-m3"]),
+    ],
+)
+def test_the_shell_completes_commands_values_and_collections(
+    words: str, found: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("aide", "droit"):
+        (tmp_path / "collections" / name).mkdir(parents=True)
+    monkeypatch.setenv("FOUILLE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("_FOUILLE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    assert run() == 0
+    assert capsys.readouterr().out.split() == found
+
+
+def test_collection_names_of_a_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FOUILLE_DATA_DIR", str(tmp_path / "nulle"))
+    assert options.collection_names() == []
+
+
+def test_the_command_line_starts_without_heavy_libraries() -> None:
+    import subprocess
+
+    script = "import sys, cli; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
+    heavy = {"torch", "faiss", "jnius", "transformers", "tokenizers", "rich", "prompt_toolkit", "numpy", "sqlite3"}
+    assert heavy.isdisjoint(shown.stdout.split())
