@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import CollectionDamaged
 from engine.records import Ragged
 from indexes.durable import TEMPORARY, damaged, refused, write_through
 from indexes.manifest import MANIFEST, Attachment, Manifest, read_manifest, write_manifest
@@ -214,20 +215,29 @@ class SegmentStore:
             self._publish(lambda manifest: self._draft(manifest, self.segments, [self.segments]))
 
     def verify(self) -> None:
-        """Check every byte of every file that counts.
+        """Check every byte of every file that counts, as of the latest commit.
 
         Raises:
             CollectionDamaged: a file is missing or altered; names it.
             StorageError: the system refused to read.
         """
         self._load()
-        seen: NDArray[np.int64] = np.empty(0, np.int64)
+        try:
+            self._verify()
+        except CollectionDamaged:
+            # A writer may have replaced what was being read; once more, and it is damage.
+            if not self.refresh():
+                raise
+            self._verify()
+
+    def _verify(self) -> None:
+        seen = _NO_ROWS
         for segment in (*self.segments, *self._pending):
             segment.file.check()
             ids = segment.ids[segment.live_rows()]
-            if len(np.intersect1d(seen, ids)):
+            if np.isin(ids, seen).any():
                 raise damaged(segment.file.path, "holds an id that another segment holds")
-            seen = np.union1d(seen, ids)
+            seen = np.concatenate([seen, ids])
         for name in self._manifest.attachments:
             self.attachment(name, check=True)
 
