@@ -225,12 +225,17 @@ def bring_up_dense(catalog: Catalog, writer: "DenseWriter", encoder: "BiEncoder"
     writer.delete(catalog.removed(writer.applied, target, known))
     total = catalog.live_between(known, last)
     done = 0
-    progress("encoding", done, total)
+
+    def encoded(more: int) -> None:
+        nonlocal done
+        done += more
+        progress("encoding", done, total)
+
+    encoded(0)
     for ids, passages in catalog.added(known, last, ENCODING_WINDOW):
         missing = set(writer.pending(np.asarray(ids, np.int64)).tolist())
+        encoded(len(ids) - len(missing))
         if rows := [row for row, id_ in enumerate(ids) if id_ in missing]:
-            vectors = encoder.encode_passages([passage_input(*passages[row]) for row in rows])
-            writer.add(np.asarray(ids, np.int64)[rows], vectors)
-        done += len(ids)
-        progress("encoding", done, total)
+            texts = [passage_input(*passages[row]) for row in rows]
+            writer.add(np.asarray(ids, np.int64)[rows], encoder.encode_passages(texts, progress=encoded))
     writer.commit(target)

@@ -31,7 +31,7 @@ from engine.settings import Settings
 class Encoder:
     '''Vectors from a checksum: a stand-in that costs nothing to start.'''
     hash, name, dimension = "h" * 32, "stand-in", 8
-    def _encode(self, texts):
+    def _encode(self, texts, progress=None):
         rows = [np.random.default_rng(zlib.crc32(text.encode())).normal(size=8) for text in texts]
         vectors = np.asarray(rows, np.float32).reshape(len(texts), 8)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
