@@ -8,7 +8,15 @@ from typing import Literal
 
 from indexes.lucene import Java, declare, own, path_of
 
-__all__ = ["DEFAULT_ANALYSIS", "FRENCH_ANALYZER", "SNOWBALL_STOP_WORDS", "STOP_WORDS", "Analysis", "analyzer"]
+__all__ = [
+    "DEFAULT_ANALYSIS",
+    "FRENCH_ANALYZER",
+    "QUESTION_WORDS",
+    "SNOWBALL_STOP_WORDS",
+    "STOP_WORDS",
+    "Analysis",
+    "analyzer",
+]
 
 Stemmer = Literal["none", "light", "minimal", "snowball"]
 Folding = Literal["none", "before", "after"]
@@ -53,9 +61,21 @@ _SNOWBALL = """
 """
 
 SNOWBALL_STOP_WORDS = frozenset(_SNOWBALL.split())
-"""Snowball's French stop words, the list that Lucene's FrenchAnalyzer removes."""
+"""Snowball's French stop words, the list that Lucene's FrenchAnalyzer removes; for comparison."""
 
-STOP_WORDS = SNOWBALL_STOP_WORDS
+_FUNCTION = """
+    le la les l un une des du de d au aux à a et ou en dans par pour sur avec ce cet cette ces c ceci cela ça ca je j tu
+    il elle on nous vous ils elles me m te t se s lui leur leurs y moi toi soi eux mon ton son ma ta sa mes tes ses
+    notre votre nos vos ne n que qu qui dont mais est sont ai ont
+"""
+
+_QUESTION = "comment pourquoi quel quelle quels quelles quand combien où quoi lequel laquelle lesquels lesquelles"
+
+QUESTION_WORDS = frozenset(_QUESTION.split())
+
+STOP_WORDS = frozenset(_FUNCTION.split()) | QUESTION_WORDS
+"""Articles, pronouns, prepositions and question words. Unlike Snowball's list it spares what means something else too
+(`été`, `avions`), and without question words a question matches what it asks about, not passages that ask."""
 
 FRENCH_ANALYZER = Analysis("lucene-french", None, "none", "light")
 """Lucene's FrenchAnalyzer, what pyserini calls `fr`: the one to compare with."""

@@ -288,13 +288,22 @@ class BM25Index:
         return np.sort(np.array([int(number) for _, number in found], np.int64))
 
     def verify(self) -> None:
-        """Read every file of this point in time against its checksum, and the ids against the count.
+        """Read every file against its checksum, and the ids against the count.
+
+        Where a writer has taken away files of this point in time, the index moves to the last commit and checks that.
 
         Raises:
             CollectionDamaged: what is wrong.
         """
-        with errors_of(self._folder), self._using() as view:
-            check_files(self._folder, _files(view))
+        for attempt in range(_OPENINGS):
+            with errors_of(self._folder), self._using() as view:
+                try:
+                    check_files(self._folder, _files(view))
+                    break
+                except CollectionDamaged:
+                    if attempt + 1 == _OPENINGS or view.reader.isCurrent():
+                        raise
+            self.refresh()
         ids = self.ids()
         if len(ids) != self.count or len(np.unique(ids)) != len(ids):
             raise CollectionDamaged("passages are missing or stand twice in the BM25 index", where=self._folder)

@@ -17,6 +17,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import ir_measures
 import numpy as np
@@ -24,22 +25,23 @@ from ir_measures import R, nDCG
 from scipy import stats
 
 from engine.records import passage_input
-from indexes.analysis import DEFAULT_ANALYSIS, FRENCH_ANALYZER, SNOWBALL_STOP_WORDS, Analysis, Folding, Stemmer
+from indexes.analysis import (
+    DEFAULT_ANALYSIS,
+    FRENCH_ANALYZER,
+    QUESTION_WORDS,
+    SNOWBALL_STOP_WORDS,
+    STOP_WORDS,
+    Analysis,
+    Folding,
+    Stemmer,
+)
 from indexes.bm25 import DEFAULT_B, DEFAULT_K1, BM25Index, BM25Writer
 
 COLLECTIONS = ("piaf", "service-public", "fiches-travail", "cnil-faq", "questions-fr")
+Values = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 MEASURES = (nDCG @ 10, R @ 100)
 DEPTH = 100
 GRID = [(k1, b) for k1 in (0.6, 0.9, 1.2, 1.6, 2.0) for b in (0.3, 0.4, 0.5, 0.6, 0.75, 0.9)]
-
-_FUNCTION_WORDS = """
-    le la les l un une des du de d au aux à et ou en dans par pour sur avec ce cet cette ces c ceci cela ça ca je j tu
-    il elle on nous vous ils elles me m te t se s lui leur leurs y moi toi soi eux mon ton son ma ta sa mes tes ses notre
-    votre nos vos ne n que qu qui dont mais est sont a ai ont
-"""
-_QUESTION_WORDS = """
-    comment pourquoi quel quelle quels quelles quand combien où quoi lequel laquelle lesquels lesquelles
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,8 @@ def variants() -> dict[str, Analysis]:
 
     stop, function, question = (
         SNOWBALL_STOP_WORDS,
-        frozenset(_FUNCTION_WORDS.split()),
-        frozenset(_QUESTION_WORDS.split()),
+        STOP_WORDS - QUESTION_WORDS,
+        QUESTION_WORDS,
     )
     choices = {"FrenchAnalyzer": FRENCH_ANALYZER, "default": DEFAULT_ANALYSIS}
     for stemmer in ("snowball", "light", "minimal", "none"):
@@ -116,7 +118,7 @@ def in_capitals(text: str) -> str:
 
 def measured(
     index: BM25Index, collection: Collection, questions: Sequence[str], k1: float, b: float
-) -> dict[str, "np.ndarray[tuple[int], np.dtype[np.float64]]"]:
+) -> dict[str, Values]:
     """Each measure's values, one per question in the order of `collection.questions`."""
     run = {}
     for key, ranking in zip(collection.questions, index.search_many(questions, DEPTH, k1=k1, b=b), strict=True):
@@ -164,30 +166,34 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def table(rows: Sequence[dict[str, object]], form: str, measure: str) -> list[str]:
-    """Means per collection, their mean, and a star where the difference from the baseline is significant."""
-    kept = [row for row in rows if row["form"] == form]
-    names = list(dict.fromkeys((row["variant"], row["k1"], row["b"]) for row in kept))
-    values = {(row["variant"], row["k1"], row["b"], row["collection"]): row[measure] for row in kept}
-    collections = list(dict.fromkeys(row["collection"] for row in kept))
-    baseline = names[0]
+    """Means per collection, their mean, and a star where the difference from the first line is significant.
+
+    The column `all` holds every question of every collection together.
+    """
+    values: dict[tuple[object, ...], dict[object, Values]] = {}
+    for row in rows:
+        if row["form"] == form:
+            found = values.setdefault((row["variant"], row["k1"], row["b"]), {})
+            found[row["collection"]] = cast("Values", row[measure])
+    for found in values.values():
+        found["all"] = np.concatenate(list(found.values()))
+    baseline, *others = values
+    columns = list(values[baseline])
     stars = {}
-    for collection in collections:
-        p_values = []
-        for name in names[1:]:
-            difference = values[(*name, collection)] - values[(*baseline, collection)]  # type: ignore[operator]
-            p_values.append(1.0 if not difference.any() else float(stats.ttest_1samp(difference, 0.0).pvalue))
-        stars |= {(name, collection): p < 0.05 for name, p in zip(names[1:], holm(p_values), strict=True)}
+    for column in columns:
+        differences = [values[name][column] - values[baseline][column] for name in others]
+        p_values = [float(stats.ttest_1samp(each, 0.0).pvalue) if each.any() else 1.0 for each in differences]
+        stars |= {(name, column): p < 0.05 for name, p in zip(others, holm(p_values), strict=True)}
     lines = [f"{measure}, {form} questions (* differs from the first line, paired t-test, Holm)"]
     lines.append(
-        f"{'analysis':46} {'k1':>4} {'b':>4} " + " ".join(f"{name[:14]:>14}" for name in collections) + "   mean"
+        f"{'analysis':50} {'k1':>4} {'b':>4}" + "".join(f"{str(column)[:14]:>15}" for column in columns) + "   mean"
     )
-    for name in names:
-        means = [float(np.mean(values[(*name, collection)])) for collection in collections]  # type: ignore[arg-type]
+    for name, found in values.items():
         cells = [
-            f"{mean:.4f}{'*' if stars.get((name, collection)) else ' '}".rjust(14)
-            for mean, collection in zip(means, collections, strict=True)
+            f"{found[column].mean():.4f}{'*' if stars.get((name, column)) else ' '}".rjust(15) for column in columns
         ]
-        lines.append(f"{name[0]:46} {name[1]:4} {name[2]:4} " + " ".join(cells) + f"  {np.mean(means):.4f}")
+        mean = np.mean([found[column].mean() for column in columns[:-1]])
+        lines.append(f"{name[0]!s:50} {name[1]!s:>4} {name[2]!s:>4}" + "".join(cells) + f"  {mean:.4f}")
     return lines
 
 
