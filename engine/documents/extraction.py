@@ -6,12 +6,14 @@ from typing import Any
 
 from engine.errors import DocumentError
 
-__all__ = ["MOST_BYTES", "MOST_LINE", "Columns", "Extraction", "Record", "Unreadable"]
+__all__ = ["MOST_BYTES", "MOST_LINE", "MOST_TITLE", "Columns", "Extraction", "Record", "Unreadable"]
 
 # A file that is read as one document, after expansion.
 MOST_BYTES = 256 * 1024 * 1024
 # A line of JSONL or CSV. A longer one is rejected, and never held as a whole.
 MOST_LINE = 16 * 1024 * 1024
+# Characters of a title that a file gives itself; it is read again with each passage.
+MOST_TITLE = 300
 
 
 class Unreadable(DocumentError):

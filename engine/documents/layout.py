@@ -7,7 +7,9 @@ from engine.documents.text import normalise
 __all__ = ["Layout"]
 
 _SPACES = re.compile(r"[^\S\u00a0\u202f]+")
-_LINE_SPACES = re.compile(r"[^\S\n]+\n")
+# The look-behind keeps a long run of spaces linear: only its first one starts a match.
+_LINE_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]++\n")
+_EMPTY_LINES = re.compile(r"\n{3,}")
 
 
 class Layout:
@@ -64,7 +66,8 @@ class Layout:
 
     def text(self) -> str:
         """All of it, normalised."""
-        return normalise(_LINE_SPACES.sub("\n", "".join(self._parts))).strip()
+        text = _LINE_SPACES.sub("\n", "".join(self._parts))
+        return normalise(_EMPTY_LINES.sub("\n\n", text)).strip()
 
     def _at_start(self) -> bool:
         return self._wanted.startswith("\n")

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from engine.documents.discovery import Found
 from engine.documents.expansion import open_expanded, read_expanded
-from engine.documents.extraction import Columns, Unreadable
+from engine.documents.extraction import MOST_TITLE, Columns, Unreadable
 from engine.documents.readers import PLAIN_TEXT, Format, format_of, record_reader, whole_reader
 from engine.documents.text import check_text, in_one_line, normalise, readable_name
 from engine.records import Document, Rejection
@@ -51,7 +51,7 @@ def _read_whole(found: Found, key: str, form: Format) -> Placed | Rejection:
         return Rejection(found.name, f"the {form.name} reader failed, {type(error).__name__}: {error}")
     metadata = {"format": form.name} | extraction.metadata
     text = normalise(extraction.text) if extraction.has_lines else extraction.text
-    title = in_one_line(extraction.title) or readable_name(found.name)
+    title = in_one_line(extraction.title)[:MOST_TITLE].rstrip() or readable_name(found.name)
     reason = check_text(text) or check_text(title) or check_text("".join(map(str, metadata.values())))
     if reason or not text.strip():
         return Rejection(found.name, reason or EMPTY)

@@ -173,6 +173,23 @@ def test_entities_are_not_expanded(tmp_path: Path, prologue: str) -> None:
         assert len(str(item)) < 5000
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.html", "<pre>a" + " " * 1_000_000 + "b</pre>"),
+        ("a.html", "<title>" + "t " * 1_000_000 + "</title><p>a" + " b" * 1_000_000),
+        ("a.md", "---\nk: a" + " " * 1_000_000 + "b\n---\n# " + "[" * 1_000_000 + "_" * 1_000_000),
+        ("a.md", "#" * 1_000_000 + "a\n" + "=" * 1_000_000 + "x"),
+    ],
+    ids=["spaces", "title", "front matter", "heading"],
+)
+@pytest.mark.timeout(20)
+def test_long_runs_take_linear_time_and_titles_stay_short(tmp_path: Path, name: str, content: str) -> None:
+    item = read_one(tmp_path / name, content.encode())
+    assert isinstance(item, Document)
+    assert len(item.title) <= extraction.MOST_TITLE
+
+
 # Archives
 
 

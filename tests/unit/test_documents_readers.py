@@ -152,7 +152,7 @@ def test_html_tables_that_arrange_the_page_are_not(tmp_path: Path) -> None:
 
 
 def test_html_keeps_preformatted_text(tmp_path: Path) -> None:
-    assert html(tmp_path, "<p>a</p><pre>\nun\n  deux\n\n</pre><p>b</p>").text == "a\n\nun\n  deux\n\nb"
+    assert html(tmp_path, "<p>a</p><pre>\nun\n  <b>deux</b>\n\n</pre><p>b</p>").text == "a\n\nun\n  deux\n\nb"
 
 
 def test_html_decodes_entities_and_declared_encodings(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 import re
 
 from engine.documents.encoding import decode
-from engine.documents.extraction import Extraction
+from engine.documents.extraction import MOST_TITLE, Extraction
 from engine.documents.text import normalise
 
 __all__ = ["read"]
 
 _FRONT_MATTER = re.compile(r"---[^\S\n]*\n(.*?\n)(?:---|\.\.\.)[^\S\n]*(?:\n|\Z)", re.DOTALL)
-_SCALAR = re.compile(r"^([\w-]+):[^\S\n]+([^\s\[{&*|>!#].*?)\s*$", re.MULTILINE)
+_SCALAR = re.compile(r"([\w-]+):\s+([^\s\[{&*|>!#].*)")
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)", re.MULTILINE)
 _HEADING = re.compile(r"^ {0,3}#{1,2}[^\S\n]+(\S[^\n]*)$|^(\S[^\n]*)\n(?:=+|-+)[^\S\n]*$", re.MULTILINE)
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
@@ -23,7 +23,8 @@ def read(content: bytes) -> Extraction:
     metadata = {"encoding": guessed} if guessed else {}
     title = ""
     if front := _FRONT_MATTER.match(text):
-        scalars = {name: _unquoted(value) for name, value in _SCALAR.findall(front.group(1))}
+        lines = map(_SCALAR.match, front.group(1).split("\n"))
+        scalars = {line.group(1): _unquoted(line.group(2).rstrip()) for line in lines if line}
         title = scalars.pop("title", "")
         metadata = scalars | metadata
         text = "\n" * front.group().count("\n") + text[front.end() :]
@@ -41,4 +42,5 @@ def _first_heading(text: str) -> str:
     heading = _HEADING.search(text, 0, fence.start() if fence else len(text))
     if heading is None:
         return ""
-    return _MARKUP.sub("", _LINK.sub(r"\1", (heading.group(1) or heading.group(2)).rstrip("# \t")))
+    line = (heading.group(1) or heading.group(2))[:MOST_TITLE].rstrip("# \t")
+    return _MARKUP.sub("", _LINK.sub(r"\1", line))

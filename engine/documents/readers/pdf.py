@@ -19,7 +19,7 @@ MOST_CHARACTERS = 64 * 1024 * 1024
 MOST_SECONDS = 300.0
 
 # PDFium's sign for a hyphen at the end of a line, which it takes away together with the line end.
-_HYPHENATED = re.compile("([^\\W\\d_]+)\ufffe([^\\W\\d_]+)")
+_HYPHENATED = re.compile("(?<![^\\W\\d_])([^\\W\\d_]++)\ufffe([^\\W\\d_]+)")
 # What French hangs on with a hyphen that is no hyphenation: est-ce, donne-moi, celui-là, a-t-il.
 _ENCLITICS_LIST = "ce je tu il elle on nous vous ils elles moi toi lui leur leurs le la les en ci là même mêmes t"
 _ENCLITICS = frozenset(_ENCLITICS_LIST.split())
