@@ -16,8 +16,11 @@ from indexes.segment import Segment
 
 __all__ = ["Selection", "best_of", "exact_search", "inner_products", "widen"]
 
-# A block that stays in a core's second-level cache, and too small for BLAS to wake its threads for one vector.
+# For a few questions, a block that stays in a core's second-level cache and wakes no thread of BLAS; for many, one so
+# large that waiting for those threads, long on a busy machine, is rare.
 _BLOCK_VALUES = 1 << 18
+_LARGE_BLOCK_VALUES = 1 << 21
+_MANY_QUESTIONS = 8
 _SCORES_AT_ONCE = 1 << 24
 _RESCORED_AT_ONCE = 4096
 _LARGEST_NORM = 1.02
@@ -101,7 +104,7 @@ def exact_search(selections: Sequence[Selection], vectors: NDArray[np.float32], 
 def _score_all(selections: Sequence[Selection], vectors: NDArray[np.float32], total: int) -> NDArray[np.float32]:
     """Single-precision scores of every selected row, in the order of the selections: float32[q, total]."""
     width = vectors.shape[1]
-    step = max(64, _BLOCK_VALUES // width)
+    step = max(64, (_BLOCK_VALUES if len(vectors) < _MANY_QUESTIONS else _LARGE_BLOCK_VALUES) // width)
     scores = np.empty((len(vectors), total), np.float32)
     buffer = np.empty((step, width), np.float32)
     column = 0
