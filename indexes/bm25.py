@@ -19,7 +19,18 @@ from engine.records import Ranking
 from indexes.analysis import Analysis
 from indexes.bm25_queries import Questions, among, both, by_score_then_id, everything, under
 from indexes.bm25_writer import BM25Writer, read_commit
-from indexes.lucene import Java, check_files, declare, errors_of, hits_of_search, java_threads, own, path_of, text_of
+from indexes.lucene import (
+    Java,
+    check_files,
+    declare,
+    errors_of,
+    hits_of_search,
+    java_threads,
+    own,
+    path_of,
+    size_of,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,30 +111,31 @@ class BM25Index:
         if not folder.is_dir():
             raise CollectionDamaged("the BM25 index is missing", where=folder, hint="index again with --rebuild")
         with errors_of(folder):
-            directory = declare("org/apache/lucene/store/MMapDirectory", "(Ljava/nio/file/Path;)V", close="()V")(
-                path_of(folder)
-            )
+            directories = declare("org/apache/lucene/store/MMapDirectory", "(Ljava/nio/file/Path;)V", close="()V")
+            directory = directories(path_of(folder))
             try:
-                for attempt in range(_OPENINGS):
-                    reader = _readers().open(directory)
-                    try:
-                        return cls(folder, directory, reader, analysis)
-                    except BaseException as error:
-                        # A writer that commits meanwhile takes this commit's files away.
-                        outrun = isinstance(error, CollectionDamaged) and not reader.isCurrent()
-                        reader.close()
-                        if not outrun or attempt + 1 == _OPENINGS:
-                            raise
-                raise AssertionError("unreachable")
+                return cls._last_commit(folder, directory, analysis)
             except BaseException:
                 directory.close()
                 raise
 
+    @classmethod
+    def _last_commit(cls, folder: Path, directory: Java, analysis: Analysis, attempts: int = _OPENINGS) -> "BM25Index":
+        reader = _readers().open(directory)
+        try:
+            return cls(folder, directory, reader, analysis)
+        except BaseException as error:
+            # A writer that commits meanwhile takes this commit's files away.
+            outrun = isinstance(error, CollectionDamaged) and attempts > 1 and not reader.isCurrent()
+            reader.close()
+            if not outrun:
+                raise
+        return cls._last_commit(folder, directory, analysis, attempts - 1)
+
     def _read_applied(self, view: _View) -> int:
         """What the view's commit says, once its files are known to be sound."""
         names = _files(view)
-        sizes = [path.stat().st_size for name in names if (path := self._folder / name).exists()]
-        if sum(sizes) <= _CHECKED_AT_OPENING:
+        if size_of(self._folder, names) <= _CHECKED_AT_OPENING:
             check_files(self._folder, names)
         applied = read_commit(_commit(view).getUserData(), self._folder, self._analysis)
         if applied is None:

@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,18 @@ from typing import Any
 from engine.errors import CollectionBusy, CollectionDamaged, FouilleError, StorageError
 from indexes import jvm
 
-__all__ = ["Java", "check_files", "declare", "errors_of", "hits_of_search", "java_threads", "own", "path_of", "text_of"]
+__all__ = [
+    "Java",
+    "check_files",
+    "declare",
+    "errors_of",
+    "hits_of_search",
+    "java_threads",
+    "own",
+    "path_of",
+    "size_of",
+    "text_of",
+]
 
 # Java's classes and objects have no static type on this side.
 Java = Any
@@ -209,6 +220,15 @@ def _translated(error: Any, folder: Path) -> FouilleError:
     if "IOException" in said or "FileSystemException" in said:
         return StorageError(f"reading or writing failed: {message}", where=folder)
     return CollectionDamaged(f"Lucene failed on this index: {message}", where=folder, hint="look with `fouille verify`")
+
+
+def size_of(folder: Path, names: Iterable[str]) -> int:
+    """Bytes of these files together, a missing one counting for none."""
+    size = 0
+    for name in names:
+        with suppress(FileNotFoundError):
+            size += (folder / name).stat().st_size
+    return size
 
 
 def check_files(folder: Path, names: Iterable[str]) -> None:

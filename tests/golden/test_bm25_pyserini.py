@@ -29,7 +29,8 @@ QUESTIONS = [
 ]
 WORDS = """
     cheval chevaux hiver étoile étoiles planète recette soupe oignon oignons cœur coeur ordinateur bail
-    meublé résilier résiliation pain boulanger mer rivière pêche pêcheur nuit jour l'eau d'ombre qu'on le la les de du et
+    meublé résilier résiliation pain boulanger mer rivière pêche pêcheur nuit jour l'eau d'ombre qu'on le la les de
+    du et à
 """
 
 PYSERINI = """

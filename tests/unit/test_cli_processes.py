@@ -55,6 +55,18 @@ def test_a_search_answers_with_json_and_nothing_else_on_stdout(environment: dict
     assert "ms" in done.stderr
 
 
+def test_json_is_utf_8_whatever_the_locale(environment: dict[str, str]) -> None:
+    latin = {**environment, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([*FOUILLE, "show", "ferme/pain.md", "--format", "json"], env=latin, capture_output=True)
+    assert "pâte" in json.loads(done.stdout.decode("utf-8"))["text"]
+
+
+def test_strict_leaves_no_collection_behind(environment: dict[str, str]) -> None:
+    done = fouille(environment, "index", "-", "-c", "stricte", "--first-stage", "bm25", "--strict", stdin="{bad\n")
+    assert done.returncode == 2
+    assert not Path(environment["FOUILLE_DATA_DIR"], "collections", "stricte").exists()
+
+
 def test_a_terminal_escape_in_a_document_is_shown_harmless(environment: dict[str, str]) -> None:
     done = fouille(environment, "search", "piège du terminal", "-k", "1")
     assert "Le piège" in done.stdout
