@@ -28,7 +28,7 @@ __all__ = ["CollectionPassages", "CorpusPassages", "Passages", "RerankReport", "
 
 Progress = Callable[[str, int, int | None], None]
 _PASSAGES_AT_ONCE = 4096  # tokenised at a time
-_PAIRS_AT_ONCE = 32_768  # scored at a time: enough for full batches of every length
+_PAIRS_AT_ONCE = 8192  # scored at a time: some full batches of every length, and progress every few seconds
 
 
 class Passages(Protocol):

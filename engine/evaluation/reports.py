@@ -1,0 +1,191 @@
+"""Tables of measures and comparisons as text, JSON, CSV or LaTeX: strings, for whoever prints them."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import EvaluationError
+from engine.evaluation.measures import Evaluation
+from engine.evaluation.significance import Comparison, Difference
+
+if TYPE_CHECKING:
+    from engine.evaluation.tuning import Tuning
+
+__all__ = [
+    "FORMATS",
+    "changes_table",
+    "comparison_table",
+    "evaluation_record",
+    "measures_table",
+    "per_question_table",
+    "render",
+    "tuning_tables",
+]
+
+FORMATS = ("text", "json", "csv", "latex")
+Cell = str | float | int | None
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def measures_table(evaluations: Sequence[Evaluation], comparison: Comparison | None = None) -> list[dict[str, Cell]]:
+    """A row a run, a column a measure; with a comparison, marked † where p < 0.05 after Holm's correction."""
+    significant = {
+        (one.run, one.measure)
+        for one in (comparison.differences if comparison else ())
+        if one.randomisation_holm < 0.05
+    }
+    rows: list[dict[str, Cell]] = []
+    for evaluation in evaluations:
+        row: dict[str, Cell] = {"run": evaluation.run}
+        for measure, mean in evaluation.means.items():
+            row[measure] = f"{mean:.4f}†" if (evaluation.run, measure) in significant else mean
+        rows.append({**row, "questions": len(evaluation.questions), "unanswered": len(evaluation.unanswered)})
+    return rows
+
+
+def comparison_table(comparison: Comparison) -> list[dict[str, Cell]]:
+    """A row for each run and measure against the baseline."""
+    return [
+        {
+            "run": one.run,
+            "measure": one.measure,
+            "mean": one.mean,
+            "baseline": one.baseline_mean,
+            "difference": one.difference,
+            "wins": one.wins,
+            "ties": one.ties,
+            "losses": one.losses,
+            "p (t)": one.t_p,
+            "Holm (t)": one.t_holm,
+            "p (rand.)": one.randomisation_p,
+            "Holm (rand.)": one.randomisation_holm,
+        }
+        for one in comparison.differences
+    ]
+
+
+def changes_table(differences: Sequence[Difference]) -> list[dict[str, Cell]]:
+    """The questions that changed most, by run and measure."""
+    return [
+        {"run": one.run, "measure": one.measure, "question": question, "difference": change}
+        for one in differences
+        for question, change in one.changes
+    ]
+
+
+def per_question_table(evaluations: Sequence[Evaluation]) -> list[dict[str, Cell]]:
+    """A row for each run and question."""
+    return [
+        {"run": one.run, "question": question} | {name: float(values[row]) for name, values in one.scores.items()}
+        for one in evaluations
+        for row, question in enumerate(one.questions)
+    ]
+
+
+def evaluation_record(
+    evaluations: Sequence[Evaluation], comparison: Comparison | None, *, each: bool
+) -> dict[str, Any]:
+    """Everything as one JSON value; `each` adds the questions."""
+    record: dict[str, Any] = {
+        "runs": [
+            {
+                "run": one.run,
+                "measures": one.means,
+                "questions": len(one.questions),
+                "unanswered": list(one.unanswered),
+                "unjudged": list(one.unjudged),
+                "without_relevant": list(one.without_relevant),
+            }
+            for one in evaluations
+        ]
+    }
+    if comparison:
+        record["comparison"] = asdict(comparison)
+    if each:
+        record["per_question"] = per_question_table(evaluations)
+    return record
+
+
+def render(rows: Sequence[Mapping[str, Cell]], form: str) -> str:
+    """Rows of the same columns as text, json, csv or latex, without a final line end.
+
+    Raises:
+        EvaluationError: another format.
+    """
+    if form == "json":
+        return json.dumps(list(rows), ensure_ascii=False, indent=2)
+    if form not in FORMATS:
+        raise EvaluationError(f"no format {form!r}", hint=", ".join(FORMATS))
+    columns = list(rows[0]) if rows else []
+    if form == "csv":
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([row[column] for column in columns] for row in rows)
+        return stream.getvalue().rstrip("\n")
+    shown = [[_shown(row[column]) for column in columns] for row in rows]
+    numeric = [all(not isinstance(row[column], str) or _marked(row[column]) for row in rows) for column in columns]
+    return _latex(columns, shown, numeric) if form == "latex" else _text(columns, shown, numeric)
+
+
+def _marked(value: Cell) -> bool:
+    return isinstance(value, str) and value.endswith("†")
+
+
+def _shown(value: Cell) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _text(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ).rstrip()
+        for cells in (columns, *rows)
+    ]
+    return "\n".join(lines)
+
+
+def _latex(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(cell.translate(_LATEX).replace("†", r"$^{\dagger}$") for cell in cells) + r" \\"
+
+    layout = "".join("r" if right else "l" for right in numeric)
+    body = "\n".join(line(row) for row in rows)
+    return (
+        f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n{line(columns)}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}"
+    )
+
+
+def tuning_tables(tuning: "Tuning") -> list[list[dict[str, Cell]]]:
+    """What each stage chose, then every trial of each stage."""
+    chosen: list[dict[str, Cell]] = [
+        {
+            "stage": stage.name,
+            "chosen": " ".join(f"{name}={value:g}" for name, value in stage.chosen.items()) or "as it was",
+            f"{tuning.measure} before": stage.before,
+            "held out": stage.held_out,
+            "p (rand.)": stage.p,
+        }
+        for stage in tuning.stages
+    ]
+    trials: list[list[dict[str, Cell]]] = [
+        [
+            {name: f"{trial.setting[name]:g}" if name in trial.setting else "-" for name in names}
+            | {tuning.measure: trial.mean}
+            for trial in stage.trials
+        ]
+        for stage in tuning.stages
+        for names in [dict.fromkeys(name for trial in stage.trials for name in trial.setting)]
+    ]
+    return [chosen, *trials]

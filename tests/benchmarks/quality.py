@@ -1,0 +1,203 @@
+"""The README's table of quality: index, run, rerank and evaluate on the dev questions of ../shared, against BM25.
+
+    python -m tests.benchmarks.quality --folder WORK [--sets piaf] [--systems bm25 hybrid+rerank] [--questions N]
+
+Every cell (one system on one set) is a TREC run in the folder; one that is finished is not made again, one that was
+interrupted goes on. The candidates of all first stages are scored once, together.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from engine.collection import Collection
+from engine.documents import open_source
+from engine.evaluation import Evaluation, Question, Run, compare, evaluate, read_qrels, read_questions, read_run
+from engine.evaluation.batch import run_questions
+from engine.evaluation.measures import parse_measures
+from engine.evaluation.provenance import Provenance, file_fingerprint, read_provenance, write_provenance
+from engine.evaluation.qrels import Qrels
+from engine.evaluation.reports import render
+from engine.evaluation.rerank import CorpusPassages, rerank, standardised
+from engine.evaluation.runs import write_run
+from engine.models import CrossEncoder
+from engine.records import SearchOptions
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+SETS = ("piaf", "service-public", "fiches-travail", "cnil-faq", "questions-fr")
+STAGES = ("bm25", "dense", "hybrid")
+SYSTEMS = tuple(stage + end for stage in STAGES for end in ("", "+rerank"))
+MEASURES = ("MRR@10", "nDCG@10", "R@100")
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="where collections and runs stay")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--questions", type=int, help="the first N dev questions of each set only")
+    parser.add_argument("--candidates", type=int, default=100, help="passages of each first stage, all reranked")
+    parser.add_argument("--interpolate", type=float, help="W in logit + W z; the model's own otherwise")
+    parser.add_argument("--encoder", type=Path, default=SHARED / "models" / "me5-small-fr")
+    parser.add_argument("--reranker", type=Path, default=SHARED / "models" / "xenc-fr-l12")
+    parser.add_argument("--data", type=Path, default=SHARED / "data" / "beir")
+    parser.add_argument("--json", type=Path, help="write every number there")
+    return parser.parse_args(given)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A line on stderr every ten seconds."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.last, self.started = what, time.monotonic(), time.monotonic()
+
+    def __call__(self, part: str, done: int, total: int | None) -> None:
+        if time.monotonic() - self.last > 10:
+            self.last = time.monotonic()
+            rate = done / (self.last - self.started)
+            say(
+                f"  {self.what}: {part} {done}" + (f" of {total}, {(total - done) / rate:,.0f} s left" if total else "")
+            )
+
+
+def collection_of(name: str, asked: argparse.Namespace, systems: Sequence[str]) -> Collection:
+    """The set's collection; vectors only where a system needs them."""
+    folder = asked.folder / name / "collection"
+    dense = any(not system.startswith("bm25") for system in systems)
+    if folder.exists():
+        collection = Collection.open(folder)
+        if dense and collection.info()["first_stage"] == "bm25":
+            collection.widen("hybrid", str(asked.encoder))
+    else:
+        stage = "hybrid" if dense else "bm25"
+        encoder = str(asked.encoder) if dense else None
+        collection = Collection.create(folder, first_stage=stage, encoder=encoder, splitter="none")
+    report = collection.update([open_source(str(asked.data / name), columns=None)], progress=Progress(f"{name}, index"))
+    if report.rejected:
+        raise SystemExit(f"{name}: {report.rejected} passages rejected, such as {report.rejections[0]}")
+    return collection
+
+
+def first_stage(collection: Collection, stage: str, questions: Sequence[Question], asked: argparse.Namespace) -> Run:
+    path = asked.folder / collection.path.parent.name / f"{stage}.trec"
+    if not same_cell(path, questions, asked):
+        options = SearchOptions(k=asked.candidates, first_stage=stage, rerank=False)  # type: ignore[arg-type]
+        report = run_questions(
+            collection,
+            questions,
+            path,
+            options,
+            restart=True,
+            progress=Progress(f"{collection.path.parent.name}, {stage}"),
+        )
+        say(f"  {path.name}: {report.questions / report.seconds:.1f} questions/s")
+    return read_run(path)
+
+
+def same_cell(path: Path, questions: Sequence[Question], asked: argparse.Namespace) -> bool:
+    """Whether a finished run answers these questions at this depth."""
+    made = read_provenance(path) if path.exists() else None
+    return made is not None and made["options"].get("k") == asked.candidates and len(read_run(path)) == len(questions)
+
+
+def reranked(
+    name: str, runs: dict[str, Run], questions: Sequence[Question], model: CrossEncoder, asked: argparse.Namespace
+) -> dict[str, Run]:
+    """Every first stage's candidates by the cross-encoder: scored once as a union, ordered for each stage apart."""
+    union = {
+        question.id: {
+            document: 0.0 for run in runs.values() if question.id in run for document in run[question.id].documents
+        }
+        for question in questions
+    }
+    # The union's own order says nothing: logits are kept plain, and each stage's score is mixed in below.
+    path = asked.folder / name / f"logits-{'-'.join(runs)}.trec"
+    inputs = {stage: file_fingerprint(asked.folder / name / f"{stage}.trec") for stage in runs}
+    made = read_provenance(path) if path.exists() else None
+    if made is None or made["inputs"] != inputs or model.hash not in made["models"].values():
+        report = rerank(
+            Run({q: scored for q, scored in union.items() if scored}, name="union"),
+            questions,
+            CorpusPassages(str(asked.data / name)),
+            model,
+            path,
+            interpolate=0.0,
+            inputs=inputs,
+            progress=Progress(f"{name}, rerank"),
+        )
+        say(f"  {report.pairs} pairs, {report.pairs_per_second:.0f}/s, {report.truncated} truncated")
+    logits = read_run(path)
+    weight = asked.interpolate if asked.interpolate is not None else model.default_interpolate or 0.0
+    found = {}
+    for stage, run in runs.items():
+        scored = {}
+        for question, ranked in run.items():
+            of = dict(zip(logits[question].documents, logits[question].scores.tolist(), strict=True))
+            z = weight * standardised(ranked.scores)
+            scored[question] = {name: of[name] + float(add) for name, add in zip(ranked.documents, z, strict=True)}
+        target = asked.folder / name / f"{stage}+rerank.trec"
+        write_run(scored, target)
+        options = {"k": asked.candidates, "interpolate": weight}
+        write_provenance(target, Provenance("rerank", {"corpus": name}, {model.name: model.hash}, options, inputs))
+        found[stage] = Run(scored, name=f"{stage}+rerank")
+    return found
+
+
+def measure(name: str, asked: argparse.Namespace, model: CrossEncoder | None) -> tuple[list[Evaluation], Qrels]:
+    qrels = read_qrels(asked.data / name / "qrels" / "dev.tsv")
+    questions = read_questions(asked.data / name, only=qrels)[: asked.questions]
+    qrels = Qrels({question.id: qrels[question.id] for question in questions}, name=qrels.name)
+    systems = ["bm25", *(system for system in asked.systems if system != "bm25")]
+    stages = [stage for stage in STAGES if any(system.split("+")[0] == stage for system in systems)]
+    say(f"{name}: {len(questions)} questions")
+    with collection_of(name, asked, systems) as collection:
+        runs = {stage: first_stage(collection, stage, questions, asked) for stage in stages}
+    second = {stage: run for stage, run in runs.items() if f"{stage}+rerank" in systems}
+    found = dict(runs)
+    if second and model is not None:
+        found |= {f"{stage}+rerank": run for stage, run in reranked(name, second, questions, model, asked).items()}
+    order = [system for system in SYSTEMS if system in systems]
+    return [evaluate(found[system], qrels, MEASURES) for system in order], qrels
+
+
+def main() -> None:
+    asked = arguments()
+    parse_measures(MEASURES)
+    wants_model = any(system.endswith("+rerank") for system in asked.systems)
+    model = CrossEncoder(str(asked.reranker)) if wants_model else None
+    rows, record = [], []
+    for name in asked.sets:
+        (asked.folder / name).mkdir(parents=True, exist_ok=True)
+        evaluations, _ = measure(name, asked, model)
+        base, *others = evaluations
+        comparison = compare(base, others) if others else None
+        p = {(one.run, one.measure): one.randomisation_holm for one in comparison.differences} if comparison else {}
+        for one in evaluations:
+            cells = {
+                m: f"{100 * mean:.1f}" + ("†" if p.get((one.run, m), 1) < 0.05 else "") for m, mean in one.means.items()
+            }
+            rows.append({"set": name, "questions": len(one.questions), "system": one.run, **cells})
+        record.append(
+            {
+                "set": name,
+                "systems": {one.run: one.means for one in evaluations},
+                "questions": len(base.questions),
+                "differences": [asdict(one) for one in comparison.differences] if comparison else [],
+            }
+        )
+        if asked.json:
+            asked.json.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    print(render(rows, "text"))
+    print("† differs from BM25: randomisation test, p < 0.05 after Holm's correction over a set's systems and measures")
+
+
+if __name__ == "__main__":
+    main()
