@@ -50,6 +50,12 @@ def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def _say_to_a_program(text: str) -> None:
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale, as JSON wants it
+    _say(text)
+
+
 def _complain(text: str) -> None:
     sys.stderr.write(f"fouille: {sanitise_line(text)}\n")
 
@@ -59,7 +65,7 @@ def _report(record: object, output: str, render: "Callable[[Style], str]") -> No
     if output == "json":
         from engine.terminal.formats import to_json
 
-        _say(to_json(record))
+        _say_to_a_program(to_json(record))
     else:
         _say(render(Style.of(sys.stdout)))
 
@@ -215,7 +221,7 @@ def _show(result: SearchResult, output: str, qid: str, *, full: bool, explain: b
 
     text = as_trec(result, qid) if output == "trec" else FORMATS[output](result)
     if text:
-        _say(text)
+        _say_to_a_program(text)
 
 
 @app.command(epilog="\b\nExample:\n  fouille shell -c aide")

@@ -1,0 +1,107 @@
+"""What `fouille index` does: make, widen or rebuild a collection as the flags ask, then bring it up to its sources."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engine.collection import Collection
+from engine.documents import Source, Splitter
+from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError
+from engine.generation import model_name
+from engine.locking import locked
+from engine.models.shelf import Shelf
+from engine.records import AddReport
+from engine.settings import Settings
+from engine.terminal.progress import progress
+
+__all__ = ["Asked", "bring_up_to_date"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the flags say a collection should be; None where they are silent, and it stays as it is."""
+
+    first_stage: str | None = None
+    encoder: str | None = None
+    reranker: str | None = None
+    splitter: str | None = None
+
+
+def bring_up_to_date(
+    settings: Settings,
+    sources: Sequence[Source],
+    asked: Asked,
+    *,
+    prune: bool,
+    rebuild: bool,
+    strict: bool,
+    notify: Callable[[str], None],
+) -> AddReport:
+    """Index sources into the settings' collection, which is made when there is none.
+
+    Args:
+        settings: which collection, its models' device, and what a new one takes where the flags are silent.
+        sources: what to read.
+        asked: what the flags say.
+        prune: remove what the sources brought before and no longer have.
+        rebuild: build the collection anew and swap it in.
+        strict: stop at the first bad document, before anything is written.
+        notify: told in one line each what a person should know.
+
+    Raises:
+        CollectionOutdated: the flags want what only a rebuild can change.
+        FouilleError: as `Collection.create`, `rebuild` and `update`.
+    """
+    path, shelf = settings.collection_path(), Shelf(settings)
+    made = False
+    try:
+        target = Collection.open(path, shelf=shelf)
+    except CollectionNotFound:
+        made = True
+        wanted = asdict(asked) | {"first_stage": asked.first_stage or settings.first_stage}
+        target = Collection.create(path, shelf=shelf, **wanted)
+        if wanted["first_stage"] is None and target.memory["first_stage"] == "bm25":
+            notify(f"the encoder {target.memory['encoder']} is not on this machine: BM25 alone; see fouille models")
+    else:
+        if rebuild:
+            target.close()
+            with progress() as report:
+                return Collection.rebuild(
+                    path, sources, shelf=shelf, prune=prune, strict=strict, progress=report, **asdict(asked)
+                )
+    with target, progress() as report:
+        _reconcile(target, asked, path)
+        try:
+            return target.update(sources, prune=prune, strict=strict, progress=report)
+        except DocumentError:
+            if made:
+                _unmake(target)
+            raise
+
+
+def _unmake(target: Collection) -> None:
+    """Take away a collection that was made for documents which could not be read, unless it got some after all."""
+    with locked(target.path / "write.lock"):
+        if not target.info()["documents"]:
+            target.close()
+            shutil.rmtree(target.path, ignore_errors=True)
+
+
+def _reconcile(target: Collection, asked: Asked, path: Path) -> None:
+    """Make a collection what the flags ask, as far as it can become that without being built anew."""
+    memory = target.memory
+    if asked.splitter is not None and (splitter := str(Splitter.parse(asked.splitter))) != memory["splitter"]:
+        raise _rebuild_needed(path, "splitter", memory["splitter"], splitter)
+    dense = memory["first_stage"] != "bm25"
+    if asked.encoder is not None and dense and (encoder := model_name(asked.encoder)) != memory["encoder"]:
+        raise _rebuild_needed(path, "encoder", memory["encoder"], encoder)
+    stage = asked.first_stage or ("hybrid" if asked.encoder is not None and not dense else None)
+    if stage is not None and stage != memory["first_stage"]:
+        target.widen(stage, asked.encoder)
+    if asked.reranker is not None and (reranker := model_name(asked.reranker)) != memory["reranker"]:
+        target.remember(reranker=reranker)
+
+
+def _rebuild_needed(path: Path, what: str, has: str, wanted: str) -> CollectionOutdated:
+    return CollectionOutdated(f"made with {what} {has}, not {wanted}", where=path, hint="change it with --rebuild")
