@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.errors import CollectionDamaged, CollectionOutdated, StorageError
 from engine.records import Document, Passage, Span
 
-__all__ = ["Catalog", "Change", "Entry", "Origin", "Placed"]
+__all__ = ["Addition", "Catalog", "Change", "Entry", "Origin", "Placed"]
 
 APPLICATION = 0x666F7569  # "foui", so that a foreign database is told from ours
 FORMAT = 1
@@ -69,13 +69,16 @@ class Origin:
     whole: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A slice of a document with its place in the file: what becomes a passage row."""
 
     span: Span
     page: int | None
     line: int | None
+
+
+Addition = tuple[Document, bytes, Sequence[Placed]]
+"""A document, the hash of its content, its passages."""
 
 
 @contextmanager
@@ -273,10 +276,11 @@ class Catalog:
         found = self._all("SELECT max(last_passage) FROM changes WHERE sequence <= ?", (sequence,))[0][0]
         return int(found or 0)
 
-    def entry(self, key: str) -> Entry | None:
-        """The live document of that key."""
-        rows = self._all("SELECT id, hash, source FROM documents WHERE key = ? AND removed IS NULL", (key,))
-        return Entry(*rows[0]) if rows else None
+    def entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """The live documents among these keys."""
+        sql = """SELECT key, id, hash, source FROM documents
+            WHERE removed IS NULL AND key IN (SELECT value FROM json_each(?))"""
+        return {row[0]: Entry(*row[1:]) for row in self._all(sql, (json.dumps(keys),))}
 
     def keys(self, glob: str | None = None) -> list[str]:
         """Keys of live documents in order, those that a glob (`*` and `?` match any character) names."""
@@ -382,34 +386,41 @@ class Change:
         self._connection = connection
         self._size = 0
 
-    def add(self, document: Document, digest: bytes, source: int | None, placed: Sequence[Placed]) -> list[int]:
-        """Insert a document and its passages; returns their ids. A document that is one passage is stored once."""
-        (start, end), *rest = [one.span for one in placed]
-        whole = not rest and (start, end) == (0, len(document.text))
-        cursor = self._connection.execute(
-            "INSERT INTO documents (key, title, metadata, hash, source, pages, has_lines, text)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                document.key,
-                document.title,
-                json.dumps(dict(document.metadata), ensure_ascii=False),
-                digest,
-                source,
-                json.dumps(document.pages),
-                document.has_lines,
-                None if whole else document.text,
-            ),
+    def add(self, documents: Sequence[Addition], source: int | None) -> list[int]:
+        """Insert documents and their passages; returns the passages' ids, ascending, document by document.
+
+        A document that is one passage is stored once.
+        """
+        row, id_ = self._last("documents"), self._last("passages")
+        first = id_ + 1
+        rows: list[tuple[object, ...]] = []
+        passages: list[tuple[object, ...]] = []
+        for document, mark, placed in documents:
+            row += 1
+            text = document.text
+            whole = len(placed) == 1 and placed[0].span == (0, len(text))
+            metadata = json.dumps(dict(document.metadata), ensure_ascii=False) if document.metadata else "{}"
+            pages = json.dumps(document.pages) if document.pages else "[]"
+            stored = None if whole else text
+            rows.append((row, document.key, document.title, metadata, mark, source, pages, document.has_lines, stored))
+            for (start, end), page, line in placed:
+                id_ += 1
+                passages.append((id_, row, start, end, page, line, text[start:end]))
+        self._connection.executemany(
+            "INSERT INTO documents (id, key, title, metadata, hash, source, pages, has_lines, text)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
         )
-        row, ids = cursor.lastrowid, []
-        for one in placed:
-            begin, stop = one.span
-            cursor = self._connection.execute(
-                "INSERT INTO passages (document, start, end, page, line, text) VALUES (?, ?, ?, ?, ?, ?)",
-                (row, begin, stop, one.page, one.line, document.text[begin:stop]),
-            )
-            ids.append(int(cursor.lastrowid or 0))
-        self._size += 1
-        return ids
+        self._connection.executemany(
+            "INSERT INTO passages (id, document, start, end, page, line, text) VALUES (?, ?, ?, ?, ?, ?, ?)", passages
+        )
+        self._size += len(rows)
+        return list(range(first, id_ + 1))
+
+    def _last(self, table: str) -> int:
+        """The highest id that a table ever gave out."""
+        found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return int(found[0]) if found else 0
 
     def remove(self, document: int) -> list[int]:
         """Mark a document and its passages removed; returns the passages' ids."""
@@ -429,7 +440,4 @@ class Change:
     def seal(self) -> None:
         """Write the sequence into the log, unless nothing changed."""
         if self._size:
-            self._connection.execute(
-                "INSERT INTO changes SELECT ?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'passages'), 0)",
-                (self.sequence,),
-            )
+            self._connection.execute("INSERT INTO changes VALUES (?, ?)", (self.sequence, self._last("passages")))

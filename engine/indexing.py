@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.catalog import Catalog, Entry, Placed
+from engine.catalog import Addition, Catalog, Entry, Placed
 from engine.documents import Splitter, check_text
 from engine.errors import CollectionDamaged, DocumentError
 from engine.records import AddReport, Document, Rejection, passage_input
@@ -52,13 +52,14 @@ def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
         return "no key"
     if document.key in seen:
         return "a second document with this key in one run"
-    for name, text in (("key", document.key), ("title", document.title), ("text", document.text)):
-        if reason := check_text(text):
-            return f"{name}: {reason}"
+    if check_text(document.key + document.title + document.text):
+        parts = {"key": document.key, "title": document.title, "text": document.text}
+        return next(f"{name}: {reason}" for name, text in parts.items() if (reason := check_text(text)))
     if not document.text.strip():
         return "empty document"
     try:
-        json.dumps(dict(document.metadata), allow_nan=False)
+        if document.metadata:
+            json.dumps(dict(document.metadata), allow_nan=False)
     except (TypeError, ValueError) as error:
         return f"metadata is not JSON: {error}"
     return None
@@ -80,15 +81,20 @@ def stop_at_first(
         DocumentError: something would be rejected; names the first.
     """
     for item in checked(incoming, seen):
-        rejection = item if isinstance(item, Rejection) else foreign(catalog, item, catalog.entry(item.key), source)
+        if isinstance(item, Document):
+            rejection = foreign(catalog, item, catalog.entries([item.key]).get(item.key), source)
+        else:
+            rejection = item
         if rejection:
             raise DocumentError(str(rejection), hint="nothing was written: --strict")
 
 
 def digest(document: Document) -> bytes:
     """16 bytes that change when anything a search could show changes."""
-    parts = [document.text, document.title, json.dumps(dict(document.metadata), sort_keys=True)]
-    parts.append(json.dumps([document.pages, document.has_lines]))
+    parts = [document.text, document.title]
+    if document.metadata or document.pages or document.has_lines:
+        about = [dict(document.metadata), document.pages, document.has_lines]
+        parts.append(json.dumps(about, sort_keys=True))
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
@@ -143,29 +149,32 @@ class Intake:
             yield group
 
     def _write(self, group: Sequence[Document], splitter: Splitter, source: int | None) -> None:
-        ids: list[int] = []
-        texts: list[str] = []
         gone: list[int] = []
+        additions: list[Addition] = []
         counts = AddReport()
         with self.catalog.change() as change:
+            known = self.catalog.entries([document.key for document in group])
             for document in group:
-                known, mark = self.catalog.entry(document.key), digest(document)
-                if rejection := foreign(self.catalog, document, known, source):
+                entry, mark = known.get(document.key), digest(document)
+                if rejection := foreign(self.catalog, document, entry, source):
                     counts.reject(rejection)
-                    continue
-                if known is not None and known.hash == mark:
+                elif entry is not None and entry.hash == mark:
                     counts.unchanged += 1
-                    continue
-                if known is not None:
-                    gone += change.remove(known.id)
-                new = change.add(document, mark, source, placed := place(document, splitter))
-                ids += new
-                texts += [passage_input(document.title, document.text[slice(*one.span)]) for one in placed]
-                counts.added += known is None
-                counts.updated += known is not None
+                else:
+                    if entry is not None:
+                        gone += change.remove(entry.id)
+                    additions.append((document, mark, place(document, splitter)))
+                    counts.added += entry is None
+                    counts.updated += entry is not None
+            ids = change.add(additions, source)
         self.report.include(counts)
         self.progress("reading", len(self.seen), None)
         if ids or gone:
+            texts = [
+                passage_input(document.title, document.text[slice(*one.span)])
+                for document, _, placed in additions
+                for one in placed
+            ]
             self.feed(ids, texts, gone)
 
     def forget(self, documents: Iterable[int]) -> None:

@@ -117,8 +117,7 @@ class Writer:
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove documents; keys that name none are ignored."""
-        entries = [self.catalog.entry(key) for key in keys]
-        self._intake.forget(entry.id for entry in entries if entry is not None)
+        self._intake.forget(entry.id for entry in self.catalog.entries(list(keys)).values())
 
     # The indexes ------------------------------------------------------------------------------------------------
 

@@ -17,17 +17,13 @@ def catalog(tmp_path):
 
 
 def put(catalog, *documents, source=None):
-    ids = []
     with catalog.change() as change:
-        for document in documents:
-            placed = [Placed((0, len(document.text)), None, None)]
-            ids += change.add(document, b"x" * 16, source, placed)
-    return ids
+        return change.add([(one, b"x" * 16, [Placed((0, len(one.text)), None, None)]) for one in documents], source)
 
 
 def drop(catalog, key):
     with catalog.change() as change:
-        return change.remove(catalog.entry(key).id)
+        return change.remove(catalog.entries([key])[key].id)
 
 
 def test_each_transaction_raises_the_sequence_by_one(catalog):
@@ -44,7 +40,7 @@ def test_a_transaction_that_changes_nothing_has_no_sequence(catalog):
 
 def test_a_transaction_that_fails_leaves_nothing(catalog):
     with pytest.raises(RuntimeError), catalog.change() as change:
-        change.add(Document("a", "un"), b"x" * 16, None, [Placed((0, 2), None, None)])
+        change.add([(Document("a", "un"), b"x" * 16, [Placed((0, 2), None, None)])], None)
         raise RuntimeError
     assert (catalog.keys(), catalog.sequence) == ([], 0)
 
@@ -86,7 +82,7 @@ def test_a_document_of_one_passage_is_stored_once_and_read_back_whole(catalog):
 def test_a_split_document_is_read_back_whole(catalog):
     document = Document("a", "Un. Deux.")
     with catalog.change() as change:
-        change.add(document, b"x" * 16, None, [Placed((0, 3), None, 1), Placed((4, 9), None, 1)])
+        change.add([(document, b"x" * 16, [Placed((0, 3), None, 1), Placed((4, 9), None, 1)])], None)
     assert catalog.document("a") == document
     assert [passage.text for passage in catalog.passages([1, 2]).values()] == ["Un.", "Deux."]
 
