@@ -1,0 +1,112 @@
+"""The time of cold `fouille search` processes, and what they import.
+
+    python -m tests.benchmarks.cold_start --shape l6
+
+Each figure is a whole process: start, imports, the JVM, the model, 50 candidates reranked. The rival is a script of
+pyserini and sentence-transformers that does the same with the same index size and model. `--imports N` prints the N
+dearest modules of `-X importtime`.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.models import device as devices
+from tests.benchmarks import corpus, measure, shapes
+
+RIVAL = """
+import json, sys
+from pathlib import Path
+corpus, index, model, question = sys.argv[1:5]
+from pyserini.search.lucene import LuceneSearcher
+from sentence_transformers import CrossEncoder
+searcher = LuceneSearcher(index); searcher.set_language("fr")
+hits = searcher.search(question, 50)
+texts = [json.loads(searcher.doc(hit.docid).raw())["contents"] for hit in hits]
+scores = CrossEncoder(model, device="cpu").predict([(question, text) for text in texts])
+print(sorted(zip(scores.tolist(), [hit.docid for hit in hits]), reverse=True)[:10])
+"""
+
+
+def main() -> None:
+    flags = measure.parser(__doc__ or "", "l6")
+    flags.add_argument("--passages", type=int, default=2000)
+    flags.add_argument("--candidates", type=int, default=50)
+    flags.add_argument("--imports", type=int, default=12, metavar="N")
+    asked = flags.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.folder or Path(temporary)
+        model = shapes.model_folder(asked.model or asked.shape, "classify", folder)
+        corpus.make_collection(folder, asked.passages)
+        question = shapes.questions()[0]
+        options = ["--candidates", str(asked.candidates), "--device", asked.device, "--format", "json"]
+        commands = {
+            "fouille --help": [sys.executable, "-m", "cli", "--help"],
+            "fouille search, BM25 alone": corpus.fouille("search", question, "--no-rerank", *options, folder=folder),
+            "fouille search, reranked": corpus.fouille(
+                "search", question, "--reranker", str(model), *options, folder=folder
+            ),
+        }
+        missing: list[str] = []
+        contestants: dict[str, Callable[[], Any]] = {}
+        for name, command in commands.items():
+            if (run := measure.try_rival(name, lambda command=command: process(command), missing)) is not None:
+                contestants[name] = run
+        if (run := measure.try_rival("rival", lambda: rival(folder, model, question), missing)) is not None:
+            contestants["pyserini + sentence-transformers script"] = run
+        seconds = dict(zip(contestants, measure.shortest(list(contestants.values()), asked.repeats), strict=True))
+        slowest = seconds.get("pyserini + sentence-transformers script")
+        rows: list[dict[str, Any]] = [
+            {"process": name, "s": took, "times faster": slowest / took if slowest else None}
+            for name, took in seconds.items()
+        ]
+        facts = measure.machine(devices.choose_devices(asked.device)[0]) | {
+            "model": asked.model or asked.shape,
+            "passages": asked.passages,
+            "candidates": asked.candidates,
+            "not run": missing or "nothing",
+        }
+        measure.report("Cold start", facts, rows, asked.json)
+        for name, command in commands.items():
+            print(f"\n{name}: dearest imports, ms of their own\n  {imports(command, asked.imports)}")
+
+
+def process(command: list[str]) -> Callable[[], Any]:
+    """A run of a command, which must find something."""
+    return lambda: subprocess.run(command, check=True, cwd=shapes.ROOT, capture_output=True)
+
+
+def rival(folder: Path, model: Path, question: str) -> Callable[[], Any]:
+    """The script, over an index that pyserini builds of the same passages."""
+    source, index = folder / "rival", folder / "rival-index"
+    if not index.exists():
+        source.mkdir(exist_ok=True)
+        lines = (folder / "beir" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        (source / "corpus.jsonl").write_text(
+            "\n".join(json.dumps({"id": found["_id"], "contents": found["text"]}) for found in records), "utf-8"
+        )
+        flags = ["--collection", "JsonCollection", "--input", str(source), "--index", str(index)]
+        flags += ["--generator", "DefaultLuceneDocumentGenerator", "--language", "fr", "--storeRaw", "--threads", "1"]
+        command = [sys.executable, "-m", "pyserini.index.lucene", *flags]
+        subprocess.run(command, check=True, capture_output=True)
+    return process([sys.executable, "-c", RIVAL, str(source), str(index), str(model), question])
+
+
+def imports(command: list[str], count: int) -> str:
+    """The modules that cost most by themselves, in milliseconds."""
+    command = [command[0], "-X", "importtime", *command[1:]]
+    found = subprocess.run(command, cwd=shapes.ROOT, capture_output=True, text=True, check=False).stderr
+    times = [(int(own), name) for own, name in re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", found)]
+    total = sum(own for own, _ in times) / 1000
+    dearest = sorted(times, reverse=True)[:count]
+    return f"{len(times)} modules, {total:.0f} ms: " + ", ".join(f"{name} {own / 1000:.0f}" for own, name in dearest)
+
+
+if __name__ == "__main__":
+    main()

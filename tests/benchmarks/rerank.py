@@ -1,0 +1,178 @@
+"""Reranking: strings in, scores out, beside what else there is.
+
+    python -m tests.benchmarks.rerank --shape l6
+    python -m tests.benchmarks.rerank --shape xlmr-base --device cuda --words 90 --candidates 2000
+
+Every contestant scores the same pairs in the same process, in turns. `of ceiling` counts every layer in full over the
+true tokens, as if nothing were padded or saved.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.models import device as devices
+from engine.models import runtime
+from engine.models.architecture import read_architecture
+from engine.models.crossencoder import CrossEncoder
+from tests.benchmarks import measure, shapes
+
+
+def main() -> None:
+    flags = measure.parser(__doc__ or "", "l6")
+    flags.add_argument("--candidates", type=int, default=100)
+    flags.add_argument("--words", type=int, default=112, help="of a passage; 112 make pairs of about 177 tokens")
+    flags.add_argument("--precision", default="bf16,fp32", help="of ours, several with commas")
+    flags.add_argument("--only-ours", action="store_true")
+    asked = flags.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = shapes.model_folder(asked.model or asked.shape, "classify", asked.folder or Path(temporary))
+        device = devices.choose_devices(asked.device)[0]
+        question, texts = shapes.questions()[0], shapes.passages_of(asked.words, asked.candidates)
+        exact = CrossEncoder(folder, str(device), "fp32")
+        reference = exact.score(question, texts, activation="none")
+        contestants: dict[str, Callable[[], Any]] = {}
+        missing: list[str] = []
+        precisions = asked.precision.split(",")
+        for precision in precisions:
+            ours = CrossEncoder(folder, str(device), precision)
+            contestants[f"fouille {precision}"] = lambda ours=ours: ours.score(question, texts, activation="none")
+            stored = ours.tokenize_passages(texts)
+            rows = np.stack([np.zeros(len(texts), np.int64), np.arange(len(texts))], axis=1)
+            contestants[f"fouille {precision}, stored tokens"] = lambda ours=ours, stored=stored, rows=rows: (
+                ours.score_tokens([question], stored, rows).logits
+            )
+        if not asked.only_ours:
+            pairs = [(question, text) for text in texts]
+            for name, load in rivals(folder, device, pairs).items():
+                if (rival := measure.try_rival(name, load, missing)) is not None:
+                    contestants[name] = rival
+        lengths = pair_lengths(folder, question, texts)
+        seconds = measure.shortest(list(contestants.values()), asked.repeats)
+        ceiling = measure.matrix_rate(device)
+        shape = read_architecture(folder, "classify")
+        work = measure.flops(lengths, shape.layers, shape.hidden, shape.intermediate)
+        slowest = dict(zip(contestants, seconds, strict=True)).get("sentence-transformers, defaults")
+        rows_out = []
+        for (name, contestant), took in zip(contestants.items(), seconds, strict=True):
+            kind = "fp32" if "fp32" in name or "defaults" in name else "bf16"
+            rows_out.append(
+                {
+                    "contestant": name,
+                    "pairs/s": len(texts) / took,
+                    "tokens/s": sum(lengths) / took,
+                    "ms": took * 1e3,
+                    "times ST": slowest / took if slowest else None,
+                    "of bf16 ceiling": work / took / 1e12 / ceiling["bf16"],
+                    "of own ceiling": work / took / 1e12 / ceiling[kind],
+                }
+                | measure.agreement(reference, np.asarray(contestant(), np.float32).reshape(-1))
+            )
+        facts = measure.machine(device) | {
+            "model": asked.model or asked.shape,
+            "tokens a pair": float(np.mean(lengths)),
+            "spread of logits": float(reference.std()),
+            "ceiling TFLOP/s": {name: round(rate, 3) for name, rate in ceiling.items()},
+            "ours": [
+                runtime.load(folder, task="classify", device=str(device), precision=p).describe() for p in precisions
+            ],
+            "not run": missing or "nothing",
+        }
+        measure.report(f"Reranking {len(texts)} candidates", facts, rows_out, asked.json)
+
+
+def pair_lengths(folder: Path, question: str, texts: list[str]) -> list[int]:
+    """True tokens of each pair."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(512)
+    return [len(found.ids) for found in tokenizer.encode_batch([(question, text) for text in texts])]
+
+
+def rivals(
+    folder: Path, device: torch.device, pairs: list[tuple[str, str]]
+) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """How each rival is loaded; what loading returns scores the pairs and gives logits."""
+
+    def sentence_transformers(best: bool = False, **options: Any) -> Callable[[], Any]:
+        from sentence_transformers import CrossEncoder as Rival
+
+        model = Rival(str(folder), device=str(device), activation_fn=torch.nn.Identity(), **options)
+        batch = {"batch_size": 128 if device.type == "cuda" else 16} if best else {}
+        return lambda: model.predict(pairs, show_progress_bar=False, **batch)
+
+    def openvino() -> Callable[[], Any]:
+        return _openvino(folder, pairs)
+
+    def flag() -> Callable[[], Any]:
+        from FlagEmbedding import FlagReranker
+
+        model = FlagReranker(str(folder), use_fp16=device.type == "cuda", devices=[str(device)])
+        return lambda: model.compute_score(pairs)
+
+    half = torch.float16 if device.type == "cuda" else torch.bfloat16
+    found: dict[str, Callable[[], Callable[[], Any]]] = {
+        "sentence-transformers, defaults": lambda: sentence_transformers(model_kwargs={"dtype": torch.float32}),
+        "sentence-transformers, half, best batch": lambda: sentence_transformers(True, model_kwargs={"dtype": half}),
+        "FlagReranker": flag,
+    }
+    if device.type == "cpu":
+        found["sentence-transformers, onnx"] = lambda: sentence_transformers(backend="onnx")
+        found["sentence-transformers, openvino"] = lambda: sentence_transformers(backend="openvino")
+        found["OpenVINO itself, bf16, length-sorted"] = openvino
+    return found
+
+
+def _openvino(folder: Path, pairs: list[tuple[str, str]]) -> Callable[[], Any]:
+    """OpenVINO's own bf16 runtime, fed length-sorted batches of 32: the fastest that it can be had."""
+    import openvino
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
+            return logits
+
+    example = (torch.ones(2, 16, dtype=torch.long), torch.ones(2, 16, dtype=torch.long))
+    free = openvino.PartialShape([-1, -1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted = openvino.convert_model(Logits(), example_input=example, input=[free, free])
+    settings = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(converted, "CPU", settings)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(512)
+
+    def score() -> Any:
+        tokenizer.no_padding()
+        found = [encoding.ids for encoding in tokenizer.encode_batch(pairs)]
+        order = sorted(range(len(found)), key=lambda i: -len(found[i]))
+        logits = np.empty(len(found), np.float32)
+        for begin in range(0, len(order), 32):
+            rows = order[begin : begin + 32]
+            ids = np.ones((len(rows), len(found[rows[0]])), np.int64)
+            mask = np.zeros_like(ids)
+            for i, row in enumerate(rows):
+                ids[i, : len(found[row])], mask[i, : len(found[row])] = found[row], 1
+            logits[rows] = compiled([ids, mask])[0][:, 0]
+        return logits
+
+    return score
+
+
+if __name__ == "__main__":
+    main()
