@@ -40,7 +40,7 @@ def replicated(real: np.ndarray, count: int, random: np.random.Generator) -> np.
     """Real vectors, and copies with noise of a third of the distance to a typical nearest neighbour."""
     sample = real[:500] @ real.T
     nearest = np.sort(sample, axis=1)[:, -2]
-    noise = np.sqrt(2 - 2 * nearest).mean() / 3 / np.sqrt(real.shape[1])
+    noise = np.sqrt(2 - 2 * np.minimum(nearest, 1)).mean() / 3 / np.sqrt(real.shape[1])
     copies = real[random.integers(0, len(real), max(0, count - len(real)))]
     return normalised(np.concatenate([real, copies + noise * random.standard_normal(copies.shape)])[:count])
 
