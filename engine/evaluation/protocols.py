@@ -153,7 +153,7 @@ def protocol_of(name: str) -> Protocol:
         EvaluationError: none does.
     """
     for known, protocol in PROTOCOLS.items():
-        if name == known or (known.endswith(":") and name.startswith(known) and name != known):
+        if name.startswith(known) and name != known if known.endswith(":") else name == known:
             return protocol
     shown = ", ".join(known + ("…" if known.endswith(":") else "") for known in PROTOCOLS)
     raise EvaluationError(f"no protocol {name!r}", hint=shown)

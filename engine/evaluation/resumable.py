@@ -106,7 +106,7 @@ class ResumableRun:
 
     def _refuse_other_options(self, before: Mapping[str, Any]) -> None:
         if changed := differences(before, self._options):
-            told = ", ".join(f"{name} {one} then, {other} now" for name, one, other in changed)
+            told = ", ".join(f"{name} {_short(one)} then, {_short(other)} now" for name, one, other in changed)
             raise EvaluationError(
                 f"an interrupted run made with other options is in the way: {told}",
                 where=self.folder,
@@ -179,6 +179,11 @@ class ResumableRun:
                 raise StorageError(f"cannot be written: {failure.strerror or failure}", where=self.folder) from failure
         finally:
             self._lock.release()
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else f"{text[:12]}…"  # hashes
 
 
 def _cut(path: Path, size: int) -> IO[bytes]:

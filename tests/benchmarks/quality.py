@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 from engine.collection import Collection
@@ -119,8 +120,8 @@ def reranked(
         for question in questions
     }
     # The union's own order says nothing: logits are kept plain, and each stage's score is mixed in below.
-    path = asked.folder / name / f"logits-{'-'.join(runs)}.trec"
     inputs = {stage: file_fingerprint(asked.folder / name / f"{stage}.trec") for stage in runs}
+    path = asked.folder / name / f"logits-{sha256(json.dumps(inputs).encode()).hexdigest()[:8]}.trec"
     made = read_provenance(path) if path.exists() else None
     if made is None or made["inputs"] != inputs or model.hash not in made["models"].values():
         report = rerank(

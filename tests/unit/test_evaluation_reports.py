@@ -1,0 +1,92 @@
+"""Tables in every format, and plots."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import EvaluationError, StorageError
+from engine.evaluation import Evaluation, Run, compare
+from engine.evaluation.plots import plot_differences, plot_recall
+from engine.evaluation.qrels import Qrels
+from engine.evaluation.reports import (
+    changes_table,
+    comparison_table,
+    evaluation_record,
+    measures_table,
+    per_question_table,
+    render,
+)
+
+
+def evaluation(name: str, values: list[float]) -> Evaluation:
+    return Evaluation(name, tuple(f"q{n}" for n in range(len(values))), {"AP": np.array(values)})
+
+
+BASE, BETTER = evaluation("base", [0.1] * 12), evaluation("mieux_50%", [0.2] * 11 + [0.05])
+COMPARISON = compare(BASE, BETTER, permutations=999)
+
+
+def test_text_table_has_a_line_a_run_and_aligned_columns() -> None:
+    lines = render(measures_table([BASE, BETTER]), "text").splitlines()
+    assert lines[0].split() == ["run", "AP", "questions", "unanswered"]
+    assert lines[1].split() == ["base", "0.1000", "12", "0"]
+    assert lines[1].index("0.1000") == lines[2].index("0.1875")
+
+
+def test_significant_difference_is_marked() -> None:
+    assert "0.1875†" in render(measures_table([BASE, BETTER], COMPARISON), "text")
+
+
+def test_csv_is_read_back() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(comparison_table(COMPARISON), "csv"))))
+    assert rows[0]["run"] == "mieux_50%"
+    assert float(rows[0]["difference"]) == pytest.approx(0.0875)
+    assert (rows[0]["wins"], rows[0]["ties"], rows[0]["losses"]) == ("11", "0", "1")
+
+
+def test_latex_escapes_what_latex_reads() -> None:
+    text = render(measures_table([BETTER], COMPARISON), "latex")
+    assert r"mieux\_50\%" in text
+    assert r"$^{\dagger}$" in text
+    assert text.startswith("\\begin{tabular}{lrrr}")
+
+
+def test_json_record_holds_everything_and_is_json() -> None:
+    record = json.loads(json.dumps(evaluation_record([BASE, BETTER], COMPARISON, each=True)))
+    assert len(record["per_question"]) == 24
+    assert record["comparison"]["differences"][0]["wins"] == 11
+
+
+def test_per_question_and_changes_name_the_questions() -> None:
+    assert per_question_table([BASE])[3] == {"run": "base", "question": "q3", "AP": 0.1}
+    assert changes_table(COMPARISON.differences)[0]["question"] == "q0"
+
+
+def test_unknown_format_is_an_error() -> None:
+    with pytest.raises(EvaluationError, match="no format 'xml'"):
+        render([], "xml")
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_plots_are_drawn(tmp_path: Path, ending: str) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("ir_measures")
+    plot_differences(BASE, BETTER, "AP", tmp_path / f"d.{ending}")
+    run, qrels = Run({"q0": {"a": 1.0}}, name="bm25"), Qrels({"q0": {"a": 1}})
+    plot_recall([run], qrels, tmp_path / f"r.{ending}")
+    start = {"png": b"\x89PNG", "svg": b"<?xml"}[ending]
+    assert all(path.read_bytes().startswith(start) for path in tmp_path.iterdir())
+
+
+def test_plot_that_cannot_be_drawn_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(EvaluationError, match=r"ends in \.png or \.svg"):
+        plot_differences(BASE, BETTER, "AP", tmp_path / "d.pdf")
+    with pytest.raises(EvaluationError, match="nDCG"):
+        plot_differences(BASE, BETTER, "nDCG", tmp_path / "d.png")
+    with pytest.raises(StorageError, match="cannot be written"):
+        plot_differences(BASE, BETTER, "AP", tmp_path / "none" / "d.png")
