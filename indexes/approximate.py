@@ -30,7 +30,9 @@ _ADDED_AT_ONCE = 16_384
 _TARGET_RECALL = 0.98
 _MEASURED_QUESTIONS = 128
 _MEASURED_DEPTH = 100
-_FEWEST_CELLS = 8
+# Passages stand in for questions when recall is measured, and are easier: seen with multilingual-e5-small, 8 cells of
+# 663 gave passages a recall of 1.0 and questions 0.89.
+_FEWEST_CELLS = 64
 
 
 def load_faiss() -> Any:
