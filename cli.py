@@ -406,7 +406,7 @@ def _line(error: Exception) -> str:
     """What a person reads of an error."""
     if isinstance(error, FouilleError):
         return str(error)
-    if isinstance(error, typer.TyperException):  # a wrong flag or argument
+    if hasattr(error, "format_message"):  # Click's, for a wrong flag or argument; where its class lives changes
         context = getattr(error, "ctx", None)
         path = "fouille" if context is None else context.command_path
         return f"{error.format_message().replace('Value error, ', '').rstrip('.')} (see {path} --help)"
