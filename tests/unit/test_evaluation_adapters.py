@@ -88,3 +88,31 @@ def test_mteb_cross_encoder_scores_pairs(reranker: CrossEncoder) -> None:
     scores = MtebCrossEncoder(reranker).predict([{"text": ["le chat", "un ours"]}], [{"text": ["il dort", "il pleut"]}])
     expected = reranker.score_pairs([("le chat", "il dort"), ("un ours", "il pleut")], activation="none")
     np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("task", "kind"), [("SyntecReranking", "reranker"), ("SyntecRetrieval", "encoder")])
+def test_mteb_tasks_run_from_start_to_end(
+    task: str, kind: str, reranker: CrossEncoder, tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mteb = pytest.importorskip("mteb")
+    from datasets import Dataset
+
+    from engine.evaluation.protocols import benchmark
+
+    texts = ["le chat dort", "il pleut", "un ours mange", "la pluie tombe"]
+
+    def load(self: object, *args: object, **options: object) -> None:
+        corpus = Dataset.from_list([{"id": f"d{n}", "title": "", "text": text} for n, text in enumerate(texts)])
+        queries = Dataset.from_list([{"id": "q0", "text": "qui dort ?"}, {"id": "q1", "text": "quel temps ?"}])
+        relevant = {"q0": {"d0": 1}, "q1": {"d1": 1, "d3": 1}}
+        ranked = {query: [f"d{n}" for n in range(4)] for query in relevant} if kind == "reranker" else None
+        split = {"corpus": corpus, "queries": queries, "relevant_docs": relevant, "top_ranked": ranked}
+        self.dataset = {"default": {"test": split}}  # type: ignore[attr-defined]
+        self.data_loaded = True  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(type(mteb.get_task(task)), "load_data", load)
+    models = {"reranker": reranker if kind == "reranker" else None, "encoder": str(tiny.encoder)}
+    if kind == "reranker":
+        models["encoder"] = None
+    (table,) = benchmark(f"mteb:{task}", Path(), **models)
+    assert 0 < table.rows[0].values["main score"] <= 100
