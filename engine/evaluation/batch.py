@@ -104,8 +104,9 @@ def run_questions(
 
 
 def given_options(options: SearchOptions) -> dict[str, Any]:
-    """Search options as JSON values; what was left open is left out."""
+    """Search options as JSON values; what was left open is left out, and models go by name, not by folder."""
     named = {**asdict(replace(options, where={})), "where": dict(options.where)}
+    named["reranker"] = options.reranker and Path(options.reranker).name
     return {name: value for name, value in named.items() if value is not None and value != {}}
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from engine.collection import Collection
 from engine.documents import open_source
-from engine.errors import EvaluationError
+from engine.errors import EvaluationError, FouilleError
 from engine.evaluation import Question, evaluate, read_qrels, read_questions, read_run
 from engine.evaluation.batch import run_questions
 from engine.evaluation.mmarco import MMarco
@@ -301,3 +301,67 @@ def test_command_benchmark_shows_measured_and_published(
     )
     assert "measured" in shown
     assert "33.92" in shown
+
+
+def test_command_evaluate_says_where_runs_differ_and_draws(
+    fouille: Callable[..., str], collection: Collection, beir: Path, tmp_path: Path
+) -> None:
+    for name, k in (("a", 5), ("b", 6)):
+        options = ("-k", k, "--first-stage", "bm25", "--no-rerank", "--qrels", beir)
+        fouille("run", beir, "-c", collection.path, "-o", tmp_path / name, *options)
+    app = typer.Typer()
+    mount(app)
+    plot = tmp_path / "recall.svg"
+    shown = CliRunner().invoke(
+        app, ["evaluate", str(tmp_path / "a"), str(tmp_path / "b"), "--qrels", str(beir), "--plot", str(plot)]
+    )
+    assert "a and b differ in options.k: 5 / 6" in shown.stderr
+    assert plot.exists()
+    draw = ("--baseline", tmp_path / "a", "--permutations", 50, "--plot", tmp_path / "d.png")
+    fouille("evaluate", tmp_path / "b", "--qrels", beir, *draw)
+    assert (tmp_path / "d.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(("--depth", "0"), "less than 1"), (("--corpus", "x", "-c", "y"), "both --corpus and -c")],
+)
+def test_command_rerank_refuses_what_makes_no_sense(arguments: tuple[str, ...], reason: str, tmp_path: Path) -> None:
+    app = typer.Typer()
+    mount(app)
+    asked = ["rerank", str(tmp_path / "r"), "--questions", "q", "-o", str(tmp_path / "o"), *arguments]
+    result = CliRunner().invoke(app, asked)
+    assert isinstance(result.exception, FouilleError)
+    assert reason in str(result.exception)
+
+
+def test_mmarco_that_cannot_be_downloaded_is_one_line() -> None:
+    with pytest.raises(EvaluationError, match=r"cannot be downloaded: .*--data"):
+        MMarco().dev_qrels()
+    with pytest.raises(EvaluationError, match="on no hub"):
+        MMarco().train_candidates()
+    with pytest.raises(EvaluationError, match="not a folder"):
+        MMarco("nulle/part")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("msmarco-qidpidtriples.rnd-shuf.train-eval.tsv", "1\t2\n", ":1: three ids"),
+        ("colbertv2-negatives.dev.small.jsonl", '{"qid": 1, "pos": [2]}\n', ":1: the record needs"),
+        ("colbertv2-negatives.dev.small.jsonl", '{"qid": 1, "pos": [], "neg": [2]}\n', "no question with a relevant"),
+    ],
+)
+def test_bad_candidate_file_is_refused(name: str, text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    mmarco = MMarco(tmp_path)
+    with pytest.raises(EvaluationError, match=reason):
+        mmarco.train_candidates() if "triples" in name else mmarco.dev_candidates()
+
+
+def test_tuning_becomes_a_frame(collection: Collection, beir: Path) -> None:
+    pytest.importorskip("pandas")
+    options = SearchOptions(first_stage="dense", rerank=True)
+    tuning = tune(collection, asked_of(beir), read_qrels(beir), grid=GRID, folds=2, options=options)
+    assert [stage.name for stage in tuning.stages] == ["rerank"]
+    assert len(tuning.to_frame()) == len(tuning.stages[0].trials)
