@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, Self
 from engine import generation, inspection
 from engine.catalog import Catalog
 from engine.errors import CollectionDamaged, CollectionError, CollectionOutdated, InvalidOption
-from engine.indexing import Progress
 from engine.locking import locked
 from engine.models.shelf import Shelf
 from engine.reader import Reader
 from engine.records import AddReport, Document, SearchOptions, SearchResult
 from engine.search import WINDOW, Stale, plan, search
 from engine.settings import Settings
-from engine.writer import Writer
 from indexes.durable import refused
 
 if TYPE_CHECKING:
     from engine.documents import Source
+    from engine.indexing import Progress
+    from engine.writer import Writer
 
 __all__ = ["Collection", "list_collections"]
 
@@ -132,7 +132,10 @@ class Collection:
     # Writing ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, progress: Progress | None = None) -> Iterator[Writer]:
+    def _writing(self, progress: "Progress | None" = None) -> "Iterator[Writer]":
+        # What only writing needs stays out of a search's way.
+        from engine.writer import Writer
+
         with locked(self.path / "write.lock"):
             generation.sweep(self.path)
             with Writer(generation.current(self.path), self.shelf, progress) as writer:
@@ -140,7 +143,7 @@ class Collection:
         self._refresh()
 
     def add(
-        self, documents: Iterable[Document], *, strict: bool = False, progress: Progress | None = None
+        self, documents: Iterable[Document], *, strict: bool = False, progress: "Progress | None" = None
     ) -> AddReport:
         """Add documents, or replace those whose content changed; unchanged ones are skipped.
 
@@ -164,7 +167,7 @@ class Collection:
         *,
         prune: bool = False,
         strict: bool = False,
-        progress: Progress | None = None,
+        progress: "Progress | None" = None,
     ) -> AddReport:
         """Bring the collection up to its sources; with `prune`, drop what they brought and no longer hold.
 
@@ -234,13 +237,15 @@ class Collection:
         shelf: Shelf | None = None,
         prune: bool = False,
         strict: bool = False,
-        progress: Progress | None = None,
+        progress: "Progress | None" = None,
     ) -> AddReport:
         """Build the collection anew beside itself, with other models or another splitter, then swap.
 
         Every document that the catalog holds is carried over, then the sources are read; where the catalog is damaged,
         the sources alone make the collection. Options left None stay what they were. Raises as `create` and `update`.
         """
+        from engine.writer import Writer
+
         path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
         with locked(path / "write.lock"):
             old = _readable(path)

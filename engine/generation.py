@@ -5,12 +5,10 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from engine.catalog import Catalog
-from engine.documents import Splitter
 from engine.errors import CollectionDamaged, CollectionNotFound, InvalidOption
 from engine.models import registry
 from engine.models.shelf import Shelf
@@ -61,6 +59,8 @@ def fresh_memory(
         InvalidOption: an unknown first stage or splitter.
         ModelNotFound: an encoder or reranker asked for by name cannot be had.
     """
+    from engine.documents import Splitter
+
     if first_stage is not None and first_stage not in STAGES:
         raise InvalidOption(f"{first_stage!r} is not one of {', '.join(STAGES)}", where="first_stage")
     name = model_name(encoder or shelf.settings.encoder)
@@ -81,6 +81,8 @@ def fresh_memory(
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("fouille")
     except PackageNotFoundError:  # pragma: no cover - run from a tree that was never installed
