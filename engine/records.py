@@ -137,6 +137,7 @@ class SearchOptions:
         where: metadata that hits must have, compared as text.
         per_document: passages of one document at most.
         long_passages: `truncate` as the tokenizer does, or `maxp`: score windows, keep the best.
+        highlight: whether hits carry highlights; a batch run, which shows none, is many times faster without.
     """
 
     k: int = 10
@@ -151,6 +152,7 @@ class SearchOptions:
     where: Mapping[str, str] = field(default_factory=_nothing)
     per_document: int | None = None
     long_passages: LongPassages | None = None
+    highlight: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def run_questions(
         EvaluationError: a key that no TREC run can hold, or an interrupted run made with other options is in the way.
         StorageError: the system refused to write.
     """
-    options = replace(options, per_document=1)
+    options = replace(options, per_document=1, highlight=False)
     settings = given_options(options)
     identity, models = collection_identity(collection), model_hashes(collection, options)
     inputs = {"questions": questions_fingerprint(questions)}
@@ -107,6 +107,7 @@ def given_options(options: SearchOptions) -> dict[str, Any]:
     """Search options as JSON values; what was left open is left out, and models go by name, not by folder."""
     named = {**asdict(replace(options, where={})), "where": dict(options.where)}
     named["reranker"] = options.reranker and Path(options.reranker).name
+    del named["highlight"]  # changes no ranking
     return {name: value for name, value in named.items() if value is not None and value != {}}
 
 
