@@ -10,6 +10,7 @@ from engine.documents import Source, Splitter
 from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError
 from engine.generation import model_name
 from engine.locking import locked
+from engine.models import registry
 from engine.models.shelf import Shelf
 from engine.records import AddReport
 from engine.settings import Settings
@@ -100,6 +101,7 @@ def _reconcile(target: Collection, asked: Asked, path: Path) -> None:
     if stage is not None and stage != memory["first_stage"]:
         target.widen(stage, asked.encoder)
     if asked.reranker is not None and (reranker := model_name(asked.reranker)) != memory["reranker"]:
+        registry.fetch(asked.reranker)
         target.remember(reranker=reranker)
 
 

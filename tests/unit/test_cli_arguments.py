@@ -171,5 +171,5 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
     script = "import sys, cli; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
-    heavy = {"torch", "faiss", "jnius", "transformers", "tokenizers", "rich", "prompt_toolkit", "numpy", "sqlite3"}
+    heavy = {"torch", "faiss", "jnius", "transformers", "tokenizers", "rich", "prompt_toolkit", "numpy", "pydantic"}
     assert heavy.isdisjoint(shown.stdout.split())

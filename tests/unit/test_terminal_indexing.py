@@ -1,0 +1,128 @@
+"""What the flags of `fouille index` make of a collection that is there, or is not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyserini")
+
+from engine.collection import Collection
+from engine.documents import open_source
+from engine.errors import CollectionOutdated, DocumentError, ModelDamaged, ModelNotFound
+from engine.records import AddReport, SearchOptions
+from engine.settings import Settings
+from engine.terminal.indexing import Asked, bring_up_to_date
+
+Index = Callable[..., AddReport]
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "collection"
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def index(tmp_path: Path, target: Path, notes: list[str]) -> Index:
+    """Indexes a folder of one document into a collection, as the flags say."""
+    (tmp_path / "ferme").mkdir()
+    (tmp_path / "ferme" / "cheval.txt").write_text("Le cheval tire la charrue.", encoding="utf-8")
+
+    def run(asked: Asked, *, rebuild: bool = False, strict: bool = False) -> AddReport:
+        return bring_up_to_date(
+            Settings(collection=str(target)),
+            [open_source(str(tmp_path / "ferme"))],
+            asked,
+            prune=False,
+            rebuild=rebuild,
+            strict=strict,
+            notify=notes.append,
+        )
+
+    return run
+
+
+def memory(target: Path, name: str) -> object:
+    with Collection.open(target) as collection:
+        return collection.memory[name]
+
+
+def test_a_new_collection_without_an_encoder_at_hand_says_so(index: Index, target: Path, notes: list[str]) -> None:
+    assert index(Asked()).added == 1
+    assert memory(target, "first_stage") == "bm25"
+    assert len(notes) == 1
+    assert "BM25 alone" in notes[0]
+
+
+def test_who_asks_for_bm25_hears_nothing_of_encoders(index: Index, notes: list[str]) -> None:
+    index(Asked(first_stage="bm25"))
+    assert notes == []
+
+
+def test_indexing_again_changes_nothing(index: Index) -> None:
+    index(Asked(first_stage="bm25"))
+    again = index(Asked(first_stage="bm25", splitter="words:150:30"))
+    assert (again.added, again.unchanged) == (0, 1)
+
+
+def test_another_splitter_wants_a_rebuild(index: Index, target: Path) -> None:
+    index(Asked(first_stage="bm25"))
+    with pytest.raises(CollectionOutdated, match="--rebuild"):
+        index(Asked(splitter="none"))
+    index(Asked(splitter="none"), rebuild=True)
+    assert memory(target, "splitter") == "none"
+
+
+def test_an_index_is_not_dropped_without_a_rebuild(index: Index) -> None:
+    index(Asked(first_stage="bm25"))
+    with pytest.raises(CollectionOutdated, match="--rebuild"):
+        index(Asked(first_stage="dense"))
+
+
+@pytest.mark.parametrize("asked", [Asked(encoder="un/modele"), Asked(first_stage="bm25", reranker="un/modele")])
+def test_a_model_that_cannot_be_had_makes_no_collection(asked: Asked, index: Index, target: Path) -> None:
+    with pytest.raises(ModelNotFound, match="un/modele"):
+        index(asked)
+    assert not target.exists()
+
+
+def test_an_encoder_named_later_adds_vectors(index: Index, target: Path, shared: Path) -> None:
+    index(Asked(first_stage="bm25"))
+    index(Asked(encoder=str(shared / "models" / "me5-small-fr")))
+    with Collection.open(target) as collection:
+        assert collection.verify()["state"] == "sound"
+        assert collection.search("cheval", SearchOptions(first_stage="dense", rerank=False)).hits
+    with pytest.raises(CollectionOutdated, match="un/autre"):
+        index(Asked(encoder="un/autre"))
+
+
+def test_a_reranker_named_later_is_remembered(index: Index, target: Path, tmp_path: Path) -> None:
+    index(Asked(first_stage="bm25"))
+    (tmp_path / "modele").mkdir()
+    with pytest.raises(ModelDamaged):
+        index(Asked(reranker=str(tmp_path / "modele")))
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / "modele" / name).touch()
+    index(Asked(reranker=str(tmp_path / "modele")))
+    assert memory(target, "reranker") == str((tmp_path / "modele").resolve())
+
+
+def test_strict_keeps_a_collection_that_holds_documents(index: Index, target: Path, tmp_path: Path) -> None:
+    index(Asked(first_stage="bm25"))
+    (tmp_path / "ferme" / "vide.txt").touch()
+    with pytest.raises(DocumentError, match=r"vide\.txt"):
+        index(Asked(), strict=True)
+    with Collection.open(target) as collection:
+        assert collection.info()["documents"] == 1
+
+
+def test_strict_makes_no_collection_of_bad_documents(index: Index, target: Path, tmp_path: Path) -> None:
+    (tmp_path / "ferme" / "vide.txt").touch()
+    with pytest.raises(DocumentError, match=r"vide\.txt"):
+        index(Asked(first_stage="bm25"), strict=True)
+    assert not target.exists()
