@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 
-__all__ = ["Activation", "Architecture", "Family", "Head", "Pooling", "Task", "read_architecture"]
+__all__ = ["Activation", "Architecture", "Family", "Head", "Pooling", "Task", "read_architecture", "read_json"]
 
 Family = Literal["bert", "roberta", "electra", "distilbert"]
 Activation = Literal["gelu", "gelu_tanh", "relu", "tanh"]

@@ -10,7 +10,7 @@ import torch
 
 from engine.errors import DeviceError, InvalidOption
 
-__all__ = ["Cpu", "Precision", "choose_devices", "cpu", "describe", "usable_cores"]
+__all__ = ["Cpu", "Precision", "check_precision", "choose_devices", "cpu", "describe", "usable_cores"]
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
@@ -122,6 +122,8 @@ def check_precision(asked: str, device: torch.device) -> None:
         raise InvalidOption(f"no precision is called {asked!r}", where="--precision", hint=hint)
     if (device.type, asked) in {("cpu", "fp16"), ("cuda", "int8")}:
         raise InvalidOption(f"{asked} is not for {device.type}", where="--precision", hint="leave it at auto")
+    if asked == "int8" and not cpu().has_int8_products:
+        raise InvalidOption("this processor has no 8-bit products", where="--precision", hint="leave it at auto")
 
 
 def describe() -> dict[str, object]:

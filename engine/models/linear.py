@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from engine.models.architecture import Activation
 
-__all__ = ["ACTIVATIONS", "Affine", "MakeAffine", "PackedAffine", "PlainAffine", "choose_affine"]
+__all__ = ["ACTIVATIONS", "Affine", "MakeAffine", "PackedAffine", "PlainAffine", "QuantisedAffine", "choose_affine"]
 
 ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,
@@ -23,6 +23,10 @@ _FUSED: dict[Activation | None, tuple[str, str]] = {
     "relu": ("relu", ""),
     "tanh": ("tanh", ""),
 }
+
+
+_TINY = 1e-12
+"""Stands in for the largest value of a row of zeros."""
 
 
 class Affine(Protocol):
@@ -74,10 +78,47 @@ class PackedAffine:
         return y
 
 
-def choose_affine(device: torch.device, dtype: torch.dtype) -> MakeAffine:
-    """The fastest form of the products that this device and this torch have."""
+class QuantisedAffine:
+    """Products of 8-bit integers on a CPU: each row of x and each row of the weight scaled by its own largest value.
+
+    A row's scale depends on nothing but the row, so that what a sequence scores does not depend on its batch.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, activation: Activation | None = None) -> None:
+        self._bias = bias.float()
+        self._activation = ACTIVATIONS[activation] if activation else None
+        self._scales = weight.float().abs().amax(1).clamp_(min=_TINY).div_(127)
+        integers = (weight / self._scales[:, None]).round_().to(torch.int8)
+        self._weight: torch.Tensor = torch.ops.onednn.qlinear_prepack(integers, None)
+        self._zeros = torch.zeros(len(weight), dtype=torch.int64)
+
+    def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """See `Affine`."""
+        wide = x.float()
+        scales = wide.abs().amax(1, keepdim=True).clamp_(min=_TINY).div_(127)
+        # Unsigned, around 128: adding a half before the cut rounds to nearest.
+        integers = (wide * scales.reciprocal()).add_(128.5).to(torch.uint8)
+        product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            integers, 1.0, 128, self._weight, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        y = torch.addcmul(self._bias, product, scales).to(x.dtype)
+        if self._activation is not None:
+            y = self._activation(y)
+        return y if residual is None else y.add_(residual)
+
+
+def choose_affine(device: torch.device, dtype: torch.dtype, *, quantised: bool = False) -> MakeAffine:
+    """The fastest form of the products that this device and this torch have.
+
+    Args:
+        device: where the encoder runs.
+        dtype: of its activations.
+        quantised: whether products are of 8-bit integers.
+    """
     if device.type != "cpu":
         return PlainAffine
+    if quantised:
+        return QuantisedAffine
     try:
         one = torch.ones(1, 1, dtype=dtype)
         PackedAffine(one, one[0])(one, one)

@@ -192,7 +192,8 @@ def load(folder: Path, *, task: Task, device: str = "auto", precision: str = "au
     if precision == "auto":
         on_cpu = chosen[0].type == "cpu"
         precision = cpu_precision(architecture.hidden, architecture.intermediate) if on_cpu else "fp16"
-    dtype = _DTYPES[precision]
+    activations = ("bf16" if devices.cpu().has_bf16_products else "fp32") if precision == "int8" else precision
+    dtype = _DTYPES[activations]
     tensors = open_weights(folder, architecture)
     encoders = [
         Encoder(
@@ -201,7 +202,7 @@ def load(folder: Path, *, task: Task, device: str = "auto", precision: str = "au
             device=one,
             dtype=dtype,
             attention=choose_attention(one, dtype),
-            make_affine=choose_affine(one, dtype),
+            make_affine=choose_affine(one, dtype, quantised=precision == "int8"),
         )
         for one in chosen
     ]

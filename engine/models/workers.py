@@ -14,8 +14,8 @@ import torch
 
 __all__ = ["share_out", "workers"]
 
-_CHUNK_TOKENS = 512
-"""Where a product reaches its full rate; more only spills activations out of a core's cache."""
+_CHUNK_TOKENS = 1024
+"""Enough to read a layer's weights seldom, few enough for activations to stay near the core."""
 _CHUNKS_PER_CORE = 4
 """So that the cores finish together."""
 

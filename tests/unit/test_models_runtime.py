@@ -1,0 +1,222 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
+from engine.models import device as devices
+from engine.models import runtime as runtimes
+from engine.models.architecture import read_architecture
+from engine.models.attention import BucketedAttention, Layout, ProductAttention, choose_attention, runs
+from engine.models.batch import PackedBatch
+from engine.models.linear import PackedAffine, PlainAffine, QuantisedAffine, choose_affine
+from engine.models.weights import expected_tensors
+from engine.models.workers import share_out, workers
+
+CPU = torch.device("cpu")
+LENGTHS = [9, 9, 9, 8, 3, 1, 30, 2, 2, 17]
+needs_int8 = pytest.mark.skipif(not devices.cpu().has_int8_products, reason="this processor has no 8-bit products")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    config = {"model_type": "xlm-roberta", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config |= {"intermediate_size": 128, "max_position_embeddings": 42, "vocab_size": 50, "type_vocab_size": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"id2label": {"0": "relevant"}}))
+    generator = torch.Generator().manual_seed(5)
+    names = expected_tensors(read_architecture(tmp_path, "classify"), "roberta.").values()
+    save_file(
+        {name: torch.randn(shape, generator=generator) * 0.3 for name, shape in names}, tmp_path / "model.safetensors"
+    )
+    return tmp_path
+
+
+def batch_of(lengths: list[int]) -> PackedBatch:
+    starts = np.cumsum([0, *lengths]).astype(np.int32)
+    tokens = np.random.default_rng(1).integers(2, 50, starts[-1]).astype(np.int32)
+    return PackedBatch(tokens, None, starts, max(lengths, default=0))
+
+
+def layout_of(lengths: list[int]) -> Layout:
+    starts = np.cumsum([0, *lengths]).astype(np.int32)
+    return Layout(starts.tolist(), torch.from_numpy(starts), max(lengths))
+
+
+def test_scores_do_not_depend_on_how_a_batch_is_shared_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+    batch = batch_of(LENGTHS * 3)
+    monkeypatch.setattr(runtime, "_cores", 1)
+    whole = runtime.run(batch)
+    monkeypatch.setattr(runtime, "_cores", 3)
+    assert len(runtime.submit(batch).parts) > 3
+    np.testing.assert_allclose(runtime.run(batch), whole, atol=1e-5, rtol=0)
+
+
+def test_batches_under_way_are_collected_in_any_order(folder: Path) -> None:
+    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+    first, second = batch_of(LENGTHS), batch_of(LENGTHS[::-1])
+    handles = runtime.submit(first), runtime.submit(second)
+    np.testing.assert_array_equal(runtime.collect(handles[1]), runtime.run(second))
+    np.testing.assert_array_equal(runtime.collect(handles[0]), runtime.run(first))
+
+
+def test_the_threads_of_torch_are_left_as_they_were() -> None:
+    before = torch.get_num_threads()
+    inside = workers(2).submit(torch.get_num_threads).result()
+    assert (inside, torch.get_num_threads()) == (1, before)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.02), pytest.param("int8", 0.15, marks=needs_int8)])
+def test_lower_precision_stays_near_fp32(folder: Path, precision: str, tolerance: float) -> None:
+    batch = batch_of(LENGTHS)
+    exact = runtimes.load(folder, task="classify", device="cpu", precision="fp32").run(batch)
+    runtime = runtimes.load(folder, task="classify", device="cpu", precision=precision)
+    scores = runtime.run(batch)
+    assert (runtime.precision, scores.dtype) == (precision, np.float32)
+    assert np.abs(scores - exact).max() < tolerance * np.abs(exact).max()
+
+
+@needs_int8
+def test_8_bit_scores_do_not_depend_on_the_batch(folder: Path) -> None:
+    runtime = runtimes.load(folder, task="classify", device="cpu", precision="int8")
+    batch = batch_of(LENGTHS)
+    together = runtime.run(batch)
+    last = PackedBatch(batch.tokens[-17:], None, np.array([0, 17], np.int32), 17)
+    np.testing.assert_allclose(runtime.run(last)[0], together[-1], atol=2e-2, rtol=0)
+
+
+def test_an_empty_batch_gives_no_rows(folder: Path) -> None:
+    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+    assert runtime.run(batch_of([])).shape == (0, 1)
+
+
+def test_a_sequence_at_the_limit_runs_and_one_beyond_it_is_refused(folder: Path) -> None:
+    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+    assert runtime.architecture.max_length == 40
+    assert runtime.run(batch_of([40])).shape == (1, 1)
+    with pytest.raises(InvalidOption, match="41 tokens, the model reads 40"):
+        runtime.submit(batch_of([3, 41]))
+
+
+def test_numbers_that_are_not_finite_are_no_scores(folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    tensors["classifier.dense.bias"][0] = float("nan")
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelDamaged, match="not finite"):
+        runtimes.load(folder, task="classify", device="cpu", precision="fp32").run(batch_of([4]))
+
+
+def test_an_unknown_architecture_is_unsupported_before_its_weights_are_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "new", "auto_map": {}}')
+    with pytest.raises(ModelUnsupported, match="'new'"):
+        runtimes.load(tmp_path, task="embed")
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("shapes differ"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_full_memory_is_told_from_other_errors(folder: Path, error: Exception, full: bool) -> None:
+    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+    assert runtime.out_of_memory(error) is full
+
+
+def test_what_runs_is_described_for_the_doctor(folder: Path) -> None:
+    described = runtimes.load(folder, task="classify", device="cpu", precision="fp32").describe()
+    assert json.loads(json.dumps(described))["precision"] == "fp32"
+    assert described["device"] == "cpu"
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=60), st.integers(1, 9))
+def test_sharing_out_keeps_every_sequence_in_order(lengths: list[int], cores: int) -> None:
+    bounds = np.cumsum([0, *lengths]).tolist()
+    parts = share_out(bounds, cores)
+    assert [i for begin, end in parts for i in range(begin, end)] == list(range(len(lengths)))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.floats(0, 1))
+def test_runs_pad_no_more_than_they_may(lengths: list[int], padding: float) -> None:
+    bounds = np.cumsum([0, *lengths]).tolist()
+    found = runs(bounds, padding)
+    assert [i for begin, end in found for i in range(begin, end)] == list(range(len(lengths)))
+    for begin, end in found:
+        true = sum(lengths[begin:end])
+        assert max(lengths[begin:end]) * (end - begin) <= true * (1 + padding) + 1e-9
+
+
+def reference_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, first: bool) -> torch.Tensor:
+    rows = []
+    for i in range(len(layout)):
+        whole = slice(layout.bounds[i], layout.bounds[i + 1])
+        mine = q[i : i + 1] if first else q[whole]
+        weights = torch.einsum("qhd,khd->hqk", mine, k[whole]).softmax(-1)
+        rows.append(torch.einsum("hqk,khd->qhd", weights, v[whole]))
+    return torch.cat(rows).flatten(1)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("lengths", [LENGTHS, [5, 5, 5], [1], [4, 5, 4, 5]])
+@pytest.mark.parametrize("attention", [BucketedAttention(0.0), BucketedAttention(0.5), ProductAttention()])
+def test_every_attention_sees_its_own_sequence_alone(
+    attention: BucketedAttention | ProductAttention, lengths: list[int], first: bool
+) -> None:
+    torch.manual_seed(2)
+    layout, total = layout_of(lengths), sum(lengths)
+    k, v = torch.randn(total, 4, 8), torch.randn(total, 4, 8)
+    q = torch.randn(len(lengths) if first else total, 4, 8)
+    expected = reference_attention(q, k, v, layout, first)
+    torch.testing.assert_close(attention(q, k, v, layout, first=first), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_follows_the_precision_on_a_cpu() -> None:
+    assert isinstance(choose_attention(CPU, torch.float32), BucketedAttention)
+    assert isinstance(choose_attention(CPU, torch.bfloat16), ProductAttention)
+
+
+@pytest.mark.parametrize("activation", [None, "gelu", "gelu_tanh", "relu", "tanh"])
+def test_a_packed_product_is_the_plain_one(activation: str | None) -> None:
+    torch.manual_seed(3)
+    weight, bias, x = torch.randn(24, 16), torch.randn(24), torch.randn(7, 16)
+    plain, packed = PlainAffine(weight, bias, activation), PackedAffine(weight, bias, activation)  # type: ignore[arg-type]
+    torch.testing.assert_close(packed(x), plain(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_residual_is_added_and_left_as_it_was() -> None:
+    torch.manual_seed(4)
+    weight, bias, x, residual = torch.randn(24, 16), torch.randn(24), torch.randn(7, 16), torch.randn(7, 24)
+    before = residual.clone()
+    for make in (PlainAffine, PackedAffine):
+        torch.testing.assert_close(make(weight, bias)(x, residual), F.linear(x, weight, bias) + before)
+        assert torch.equal(residual, before)
+
+
+@needs_int8
+@pytest.mark.parametrize("activation", [None, "gelu"])
+def test_an_8_bit_product_is_near_the_plain_one(activation: str | None) -> None:
+    torch.manual_seed(6)
+    weight, bias, x = torch.randn(24, 64), torch.randn(24), torch.randn(7, 64)
+    x[3] = 0
+    plain, quantised = PlainAffine(weight, bias, activation), QuantisedAffine(weight, bias, activation)  # type: ignore[arg-type]
+    assert (quantised(x) - plain(x)).abs().max() < 0.03 * plain(x).abs().max()
+
+
+def test_torch_without_packed_products_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise AttributeError("no such operator")
+
+    monkeypatch.setattr(PackedAffine, "__init__", missing)
+    assert choose_affine(CPU, torch.float32) is PlainAffine
