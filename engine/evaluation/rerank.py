@@ -28,7 +28,8 @@ __all__ = ["CollectionPassages", "CorpusPassages", "Passages", "RerankReport", "
 
 Progress = Callable[[str, int, int | None], None]
 _PASSAGES_AT_ONCE = 4096  # tokenised at a time
-_PAIRS_AT_ONCE = 8192  # scored at a time: some full batches of every length, and progress every few seconds
+_FEWEST_PAIRS, _MOST_PAIRS = 1024, 65_536  # scored at a time
+_SECONDS_A_WINDOW = 5.0  # so that progress shows and an interruption costs little, whatever the device
 
 
 class Passages(Protocol):
@@ -258,7 +259,8 @@ def reranked(
     with tempfile.TemporaryFile() as spool:
         tokens = _tokenised(row_of, passages, reranker, spool, progress)
         done = 0
-        for window in _windows(wanted_questions, run, depth):
+        windows = _Windows()
+        for window in windows.over(wanted_questions, run, depth):
             sizes = [len(ranked.documents) for _, ranked in window]
             rows = np.array([row_of[document] for _, ranked in window for document in ranked.documents], np.int64)
             unique, places = np.unique(rows, return_inverse=True)
@@ -271,6 +273,7 @@ def reranked(
                 scores = logits + np.float32(weight) * standardised(ranked.scores) if weight else logits
                 yield Reranked(question, ranked.documents, scores.astype(np.float32, copy=False), truncated)
             done += len(rows)
+            windows.scored(len(rows))
             if progress:
                 progress("pairs", done, total)
 
@@ -295,18 +298,32 @@ def _texts(wanted: Sequence[str], questions: Sequence[Question], run: str) -> di
     return texts
 
 
-def _windows(questions: Sequence[str], run: Run, depth: int | None) -> Iterator[list[tuple[str, Ranked]]]:
-    window: list[tuple[str, Ranked]] = []
-    pairs = 0
-    for question in questions:
-        documents, scores = run[question]
-        window.append((question, Ranked(documents[:depth], scores[:depth])))
-        pairs += len(window[-1][1].documents)
-        if pairs >= _PAIRS_AT_ONCE:
+class _Windows:
+    """Cuts questions into windows of so many pairs as a few seconds score."""
+
+    def __init__(self) -> None:
+        self._size = _FEWEST_PAIRS
+        self._started = time.monotonic()
+
+    def over(self, questions: Sequence[str], run: Run, depth: int | None) -> Iterator[list[tuple[str, Ranked]]]:
+        """Windows of whole questions with their candidates, in order."""
+        window: list[tuple[str, Ranked]] = []
+        pairs = 0
+        for question in questions:
+            documents, scores = run[question]
+            window.append((question, Ranked(documents[:depth], scores[:depth])))
+            pairs += len(window[-1][1].documents)
+            if pairs >= self._size:
+                self._started = time.monotonic()
+                yield window
+                window, pairs = [], 0
+        if window:
             yield window
-            window, pairs = [], 0
-    if window:
-        yield window
+
+    def scored(self, pairs: int) -> None:
+        """Sets the size of the next window by the speed of the last one."""
+        speed = pairs / max(time.monotonic() - self._started, 1e-3)
+        self._size = int(min(max(speed * _SECONDS_A_WINDOW, _FEWEST_PAIRS), _MOST_PAIRS))
 
 
 class _Spooled(NamedTuple):

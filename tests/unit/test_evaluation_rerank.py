@@ -85,13 +85,14 @@ def test_every_pair_is_scored_with_its_own_passage(tmp_path: Path, corpus: Corpu
 def test_each_passage_is_tokenised_once_across_windows(
     tmp_path: Path, corpus: CorpusPassages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reranking, "_PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(reranking, "_FEWEST_PAIRS", 1)
+    monkeypatch.setattr(reranking, "_MOST_PAIRS", 1)
     monkeypatch.setattr(reranking, "_PASSAGES_AT_ONCE", 2)
     model = WordCounts()
     rerank(RUN, QUESTIONS, corpus, model, tmp_path / "windows.trec")
     assert sorted(model.tokenised) == sorted(TEXTS[name] for name in ("d1", "d2", "d3", "d4"))
     assert model.calls == 2
-    monkeypatch.setattr(reranking, "_PAIRS_AT_ONCE", 1000)
+    monkeypatch.setattr(reranking, "_FEWEST_PAIRS", 1000)
     rerank(RUN, QUESTIONS, corpus, WordCounts(), tmp_path / "one.trec")
     assert written(tmp_path / "windows.trec") == written(tmp_path / "one.trec")
 
@@ -140,7 +141,8 @@ def test_question_without_text_is_an_error(corpus: CorpusPassages) -> None:
 
 
 def test_interrupted_reranking_goes_on(tmp_path: Path, corpus: CorpusPassages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reranking, "_PAIRS_AT_ONCE", 1)
+    monkeypatch.setattr(reranking, "_FEWEST_PAIRS", 1)
+    monkeypatch.setattr(reranking, "_MOST_PAIRS", 1)
     model = WordCounts()
 
     def stop(part: str, done: int, total: int | None) -> None:
