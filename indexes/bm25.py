@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -348,6 +349,11 @@ def _checked(k: int, k1: float | None, b: float | None) -> tuple[float, float]:
     if not 0 <= b <= 1:
         raise InvalidOption(f"{b} is out of range", where="b", hint="give 0 to 1")
     return k1, b
+
+
+@lru_cache(64)
+def _integer(value: int) -> Java:
+    return declare("java/lang/Integer", "(I)V")(value)
 
 
 def _commit(view: _View) -> Java:

@@ -180,7 +180,6 @@ def options_for(home: JavaHome) -> list[str]:
         "-Xrs",  # SIGINT stays Python's, and becomes KeyboardInterrupt
         "-XX:+UseSerialGC",
         "-XX:-UsePerfData",
-        "-XX:TieredStopAtLevel=1",
         "-Xshare:auto",
         "-XX:+UnlockDiagnosticVMOptions",
         "-XX:ArchiveRelocationMode=0",  # else the archive is moved at each start, 20 ms
