@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine import generation
 from engine.errors import EvaluationError
-from engine.evaluation.measures import evaluate
+from engine.evaluation.measures import evaluate, parse_measures
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.questions import Question
 from engine.evaluation.rerank import standardised
@@ -182,6 +182,7 @@ class _Bench:
         self.plan = plan(reader, options)
         self.texts = [clean(question.text) for question in questions]
         self.depth = max((*grid.candidates, self.plan.candidates))
+        self.counted = _counted(measure)
         self.keys: dict[int, str] = {}
 
     def run(self, judge: Callable[[str, list[Setting], NDArray[np.float64]], Stage]) -> list[Stage]:
@@ -315,6 +316,8 @@ class _Bench:
             best: dict[str, float] = {}
             for id_, score in zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True):
                 best.setdefault(self.keys[id_], score)
+                if len(best) == self.counted:
+                    break
             scored[question.id] = best
         found = evaluate(Run(scored, name="trial"), self.qrels, [self.measure])
         row = {question: place for place, question in enumerate(found.questions)}
@@ -323,6 +326,13 @@ class _Bench:
     def _tell(self, stage: str, done: int, total: int) -> None:
         if self.progress:
             self.progress(stage, done, total)
+
+
+def _counted(measure: str) -> int | None:
+    """Documents of a ranking that the measure can see, and as many again for ties at its cutoff; None: all."""
+    parsed = parse_measures([measure])[measure]
+    cutoff = parsed.params.get("cutoff")
+    return 2 * int(cutoff) if cutoff is not None else None
 
 
 def _at(known: dict[int, float]) -> fusion.ScoresAt:
