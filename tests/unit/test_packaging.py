@@ -1,0 +1,86 @@
+"""What is shipped: the wheel works from another folder, and the README tells the truth about the commands."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """An environment that holds the wheel and nothing of this folder; the libraries it needs are lent by ours."""
+    base = tmp_path_factory.mktemp("wheel")
+    # setuptools builds from a copy, so that nothing is written beside the sources.
+    sources = base / "sources"
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (sources / name).parent.mkdir(parents=True, exist_ok=True)
+            (sources / name).write_bytes((ROOT / name).read_bytes())
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(base), str(sources)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = base.glob("fouille-*.whl")
+    venv.create(base / "env", with_pip=False)
+    python = base / "env" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    (packages,) = (base / "env" / "lib").glob("python*/site-packages")
+    (packages / "lent.pth").write_text(sysconfig.get_paths()["purelib"], "utf-8")
+    return base / "env" / "bin"
+
+
+def test_the_installed_command_indexes_and_searches_the_sample_that_it_ships(installed, tmp_path):
+    where = [str(installed / "python"), "-c", "import engine.sample as s; print(s.DOCUMENTS)"]
+    sample = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    assert str(ROOT) not in sample
+    command = [str(installed / "fouille"), "index", sample, "-c", str(tmp_path / "c"), "--first-stage", "bm25"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    command = [str(installed / "fouille"), "search", "détergent graisse", "-c", str(tmp_path / "c"), "--no-rerank"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "documents/" in found
+
+
+def commands():
+    """Every `fouille …` line of the README's console blocks, in order."""
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ fouille ")]
+
+
+@pytest.mark.timeout(300)
+def test_the_commands_of_the_readme_work_in_the_order_they_stand(tmp_path):
+    environment = os.environ | {f"FOUILLE_{kind}_DIR": str(tmp_path / kind) for kind in ("DATA", "CACHE", "CONFIG")}
+    environment |= {"HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    (tmp_path / "engine").symlink_to(ROOT / "engine")
+    assert commands()
+    for command in commands():
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_the_readme_names_every_command_and_the_two_that_a_newcomer_types():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    listing = subprocess.run([sys.executable, "-m", "cli", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = re.findall(r"^  (\w+) {2,}\S", listing.stdout.partition("Commands:")[2], re.MULTILINE)
+    assert len(names) >= 10
+    assert [name for name in names if f"fouille {name}" not in readme] == []
+    assert "make demo" in readme
+    assert "make test" in readme
+
+
+def test_every_dependency_has_its_line_of_reason():
+    declared = re.search(r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    names = re.findall(r'"([A-Za-z0-9_-]+)', declared[1])
+    readme = (ROOT / "README.md").read_text("utf-8").lower()
+    assert [name for name in names if f"`{name.lower()}`" not in readme] == []
