@@ -44,7 +44,8 @@ class Grid:
 
     k1: tuple[float, ...] = (0.4, 0.6, 0.9, 1.2, 1.6, 2.0)
     b: tuple[float, ...] = (0.1, 0.25, 0.4, 0.55, 0.75, 0.9)
-    fusion_weight: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    # Cosines of E5 models lie between 0.7 and 1: over a floor of -1 the best weights are near 1.
+    fusion_weight: tuple[float, ...] = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
     candidates: tuple[int, ...] = (20, 50, 100)
     interpolate: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
