@@ -16,6 +16,7 @@ pytest.importorskip("pyserini")
 
 ROOT = Path(__file__).parents[2]
 FOUILLE = [sys.executable, "-m", "cli"]
+TOOLBAR = "│ .help"  # shown while the shell waits for a line, and only then
 LINES = "\n".join(f'{{"id": "{key}", "text": "{text}"}}' for key, text in (("a", "Le cheval."), ("b", "Le pain.")))
 
 
@@ -60,6 +61,12 @@ class Screen:
     def type(self, line: str) -> None:
         self.child.send(f"{line}\r")
 
+    def leave(self) -> None:
+        """Empty the line, then Ctrl-D."""
+        self.child.sendcontrol("u")
+        self.child.sendcontrol("d")
+        assert self.end() == 0
+
     def end(self) -> int:
         self.child.expect(pexpect.EOF)
         self.child.close()
@@ -70,13 +77,13 @@ class Screen:
 @pytest.fixture
 def screen(environment: dict[str, str]) -> Iterator[Screen]:
     shell = Screen(environment)
-    shell.wait_for("fouille>")
+    shell.wait_for(TOOLBAR)
     yield shell
     shell.child.close(force=True)
 
 
 def test_a_session_searches_explains_switches_and_leaves(screen: Screen) -> None:
-    assert "default" in screen.wait_for("│ .help")
+    assert "default" in screen.wait_for(TOOLBAR)
     screen.type("cheval")
     screen.wait_for("Le cheval.")
     screen.wait_for(" ms │")
@@ -86,26 +93,29 @@ def test_a_session_searches_explains_switches_and_leaves(screen: Screen) -> None
     screen.wait_for("collection autre")
     screen.type(".nope")
     screen.wait_for("no command is called .nope")
+    screen.wait_for(TOOLBAR)
+    screen.child.send("à moitié")
+    screen.wait_for("à moitié")
     screen.child.sendcontrol("c")
+    screen.type(".timing on")
+    screen.wait_for("\ntiming on")
+    screen.wait_for(TOOLBAR)
     screen.child.send(".first\t")
     screen.wait_for(".first-stage")
-    screen.child.sendcontrol("c")
-    screen.child.sendcontrol("d")
-    assert screen.end() == 0
+    screen.leave()
 
 
 def test_lines_of_an_earlier_session_come_back(environment: dict[str, str], screen: Screen) -> None:
     screen.type("le pain de jadis")
     screen.wait_for("Le pain.")
+    screen.wait_for(TOOLBAR)
     screen.type(".quit")
     assert screen.end() == 0
     second = Screen(environment)
-    second.wait_for("fouille>")
+    second.wait_for(TOOLBAR)
     second.child.send("\x1b[A\x1b[A")
     second.wait_for("le pain de jadis")
-    second.child.sendcontrol("c")
-    second.child.sendcontrol("d")
-    assert second.end() == 0
+    second.leave()
     history = Path(environment["FOUILLE_DATA_DIR"], "history")
     assert history.stat().st_mode & 0o077 == 0
 
