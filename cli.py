@@ -16,7 +16,8 @@ import typer
 
 from engine.errors import FouilleError
 from engine.records import SearchOptions, SearchResult
-from engine.settings import DEFAULT_RERANKER, Settings, data_dir, resolve
+from engine.settings import Settings, data_dir, resolve
+from engine.terminal import evaluation_commands
 from engine.terminal import options as flag
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
@@ -194,12 +195,11 @@ def search(
 
 def _options(settings: Settings, **chosen: Any) -> SearchOptions:
     """What to search with: what the settings say, the collection's own choice where they are silent."""
-    named = settings.reranker if settings.reranker != DEFAULT_RERANKER else None
     return SearchOptions(
         k=settings.k,
         candidates=settings.candidates,
         first_stage=cast("FirstStage | None", settings.first_stage),
-        reranker=named,
+        reranker=settings.reranker,
         interpolate=settings.interpolate,
         k1=settings.k1,
         b=settings.b,
@@ -358,6 +358,9 @@ def models(output: flag.AsJson = "text") -> None:
 
     found = models_record(resolve())
     _report(found, output, partial(render, found))
+
+
+evaluation_commands.mount(app)
 
 
 def main(arguments: "Sequence[str] | None" = None) -> None:

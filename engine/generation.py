@@ -63,7 +63,7 @@ def fresh_memory(
 
     if first_stage is not None and first_stage not in STAGES:
         raise InvalidOption(f"{first_stage!r} is not one of {', '.join(STAGES)}", where="first_stage")
-    name = model_name(encoder or shelf.settings.encoder)
+    name = model_name(encoder or shelf.settings.encoder_or_default)
     stage = first_stage or ("hybrid" if encoder is not None or shelf.at_hand(name) else "bm25")
     if reranker is not None:
         registry.fetch(reranker)
@@ -74,7 +74,7 @@ def fresh_memory(
         "first_stage": stage,
         "encoder": name,
         "encoder_hash": None if stage == "bm25" else registry.model_hash(registry.fetch(name)),
-        "reranker": model_name(reranker or shelf.settings.reranker),
+        "reranker": model_name(reranker or shelf.settings.reranker_or_default),
         "splitter": str(Splitter.parse(splitter or shelf.settings.splitter or SPLITTER)),
         "analysis": DEFAULT_ANALYSIS.name,
     }

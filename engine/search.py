@@ -51,6 +51,7 @@ class Plan:
     below: int
     per_document: int | None
     long_passages: LongPassages
+    highlight: bool
     notices: tuple[str, ...]
 
 
@@ -111,6 +112,7 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         below=reader.catalog.last_passage(sequence) + 1,
         per_document=options.per_document,
         long_passages=options.long_passages or memory.get("long_passages") or "truncate",
+        highlight=options.highlight,
         notices=tuple(notices),
     )
 
@@ -179,7 +181,9 @@ def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[Sea
             passages = reader.catalog.passages(shown)
         if len(passages) < len(shown):
             raise Stale
-        hits = [tuple(_hits(reader, *one, passages)) for one in zip(texts, found, orders, truncated, strict=True)]
+        hits = [
+            tuple(_hits(reader, chosen, *one, passages)) for one in zip(texts, found, orders, truncated, strict=True)
+        ]
     share = {part: seconds / len(questions) for part, seconds in timings.items()}
     return [
         SearchResult(
@@ -326,8 +330,9 @@ def _order(found: _Candidates, logits: "NDArray[np.float32] | None", chosen: Pla
     first = found.ranking.scores
     if logits is None:
         return _Order(np.arange(min(chosen.k, len(first))), first, None, None)
-    spread = float(first.std(dtype=np.float64))
-    z = ((first - first.mean(dtype=np.float64)) / (spread or 1.0)).astype(np.float32)
+    # Equal scores must give 0, not a rounding residue divided by another.
+    spread = float(first.std(dtype=np.float64)) if np.ptp(first) else 1.0
+    z = ((first - first.mean(dtype=np.float64)) / spread).astype(np.float32)
     key = logits + np.float32(chosen.interpolate) * z
     top = np.lexsort((found.ranking.ids, -key))[: chosen.k]
     return _Order(top, key if chosen.interpolate else _sigmoid(logits), logits, z)
@@ -340,6 +345,7 @@ def _sigmoid(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":
 
 def _hits(
     reader: "Reader",
+    chosen: Plan,
     text: str,
     found: _Candidates,
     order: _Order,
@@ -370,7 +376,7 @@ def _hits(
             metadata=passage.metadata,
             rank=rank,
             score=float(order.scores[row]),
-            highlights=highlights(text, passage.text),
+            highlights=highlights(text, passage.text) if chosen.highlight else (),
             bm25_rank=None if bm25_at is None else bm25_at + 1,
             bm25_score=None if bm25_at is None or found.bm25 is None else float(found.bm25.scores[bm25_at]),
             dense_rank=None if dense_at is None else dense_at + 1,

@@ -51,8 +51,8 @@ class Settings:
     """What a command works with. None means: what the collection remembers, else what the model or the room chooses."""
 
     collection: str = "default"
-    encoder: str = DEFAULT_ENCODER
-    reranker: str = DEFAULT_RERANKER
+    encoder: str | None = None
+    reranker: str | None = None
     first_stage: str | None = None
     splitter: str | None = None
     device: str = "auto"
@@ -65,6 +65,16 @@ class Settings:
     b: float | None = None
     interpolate: float | None = None
     long_passages: str | None = None
+
+    @property
+    def encoder_or_default(self) -> str:
+        """The bi-encoder that a new collection takes."""
+        return self.encoder or DEFAULT_ENCODER
+
+    @property
+    def reranker_or_default(self) -> str:
+        """The cross-encoder that a new collection takes."""
+        return self.reranker or DEFAULT_RERANKER
 
     def collection_path(self, name: str | None = None) -> Path:
         """The folder of a collection: a bare name lives under the data folder, anything else is a path.

@@ -133,8 +133,8 @@ def _default_models(settings: Settings) -> Iterator[Check]:
     from engine.models.registry import check_files, locate
 
     for role, name, without in (
-        ("encoder", settings.encoder, "BM25 alone finds the candidates"),
-        ("reranker", settings.reranker, "the first stage alone answers"),
+        ("encoder", settings.encoder_or_default, "BM25 alone finds the candidates"),
+        ("reranker", settings.reranker_or_default, "the first stage alone answers"),
     ):
         folder = locate(name)
         if folder is None:

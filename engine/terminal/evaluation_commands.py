@@ -12,7 +12,7 @@ import typer
 
 from engine.errors import EvaluationError, InvalidOption
 from engine.records import SearchOptions
-from engine.settings import DEFAULT_ENCODER, DEFAULT_RERANKER, Settings, resolve
+from engine.settings import Settings, resolve
 from engine.terminal import options as flag
 from engine.terminal.progress import progress
 from engine.terminal.sanitise import sanitise, sanitise_line
@@ -92,7 +92,7 @@ def _options(settings: Settings, **chosen: Any) -> SearchOptions:
     return SearchOptions(
         candidates=settings.candidates,
         first_stage=cast("FirstStage | None", settings.first_stage),
-        reranker=settings.reranker if settings.reranker != DEFAULT_RERANKER else None,
+        reranker=settings.reranker,
         interpolate=settings.interpolate,
         k1=settings.k1,
         b=settings.b,
@@ -201,9 +201,7 @@ def rerank(
     settings = _settings(context)
     first, asked = read_run(run), read_questions(questions)
     target = _open(settings) if corpus is None else None
-    name = settings.reranker
-    if target is not None and name == DEFAULT_RERANKER:
-        name = target.memory["reranker"]
+    name = settings.reranker or (target.memory["reranker"] if target is not None else settings.reranker_or_default)
     with progress() as report:
         done = rerank_run(
             first,
@@ -411,7 +409,7 @@ def benchmark(
 
     protocol_of(name)
     settings = _settings(context)
-    model = _cross_encoder(settings, settings.reranker) if do_rerank is not False else None
+    model = _cross_encoder(settings, settings.reranker_or_default) if do_rerank is not False else None
     with progress() as report:
         tables = run_protocol(
             name,
@@ -419,7 +417,7 @@ def benchmark(
             reranker=model,
             data=data,
             first_stage=cast("FirstStage", settings.first_stage or "bm25"),
-            encoder=settings.encoder if settings.encoder != DEFAULT_ENCODER or settings.first_stage else None,
+            encoder=settings.encoder_or_default if settings.encoder or settings.first_stage else None,
             settings=settings,
             depth=depth,
             limit=limit,

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.collection import Collection
 from engine.documents import Source, Splitter
 from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError
-from engine.generation import model_name
+from engine.generation import CURRENT, model_name
 from engine.locking import locked
 from engine.models import registry
 from engine.models.shelf import Shelf
@@ -55,6 +55,12 @@ def bring_up_to_date(
         FouilleError: as `Collection.create`, `rebuild` and `update`.
     """
     path, shelf = settings.collection_path(), Shelf(settings)
+    if rebuild and (path / CURRENT).exists():
+        # Not opened first: a rebuild is what mends a collection that cannot be.
+        with progress() as report:
+            return Collection.rebuild(
+                path, sources, shelf=shelf, prune=prune, strict=strict, progress=report, **asdict(asked)
+            )
     made = False
     try:
         target = Collection.open(path, shelf=shelf)
@@ -64,13 +70,6 @@ def bring_up_to_date(
         target = Collection.create(path, shelf=shelf, **wanted)
         if wanted["first_stage"] is None and target.memory["first_stage"] == "bm25":
             notify(f"the encoder {target.memory['encoder']} is not on this machine: BM25 alone; see fouille models")
-    else:
-        if rebuild:
-            target.close()
-            with progress() as report:
-                return Collection.rebuild(
-                    path, sources, shelf=shelf, prune=prune, strict=strict, progress=report, **asdict(asked)
-                )
     with target, progress() as report:
         _reconcile(target, asked, path)
         try:

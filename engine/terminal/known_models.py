@@ -14,7 +14,7 @@ def models_record(settings: Settings) -> list[dict[str, Any]]:
     """Every known model, and those that the settings name beside them, for JSON."""
     from engine.models.registry import KNOWN, locate
 
-    defaults = {settings.encoder: "encoder", settings.reranker: "reranker"}
+    defaults = {settings.encoder_or_default: "encoder", settings.reranker_or_default: "reranker"}
     found = []
     for model in KNOWN.values():
         folder = locate(model.name)
