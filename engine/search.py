@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["WINDOW", "Plan", "Stale", "clean", "plan", "search"]
 
 CANDIDATES = 100
-FUSION_WEIGHT = 0.5
+FUSION_WEIGHT = 0.6
 WINDOW = 64
 """Questions whose pairs go to the reranker in one stream of batches."""
 
@@ -48,7 +48,7 @@ class Plan:
     k1: float | None
     b: float | None
     only: "NDArray[np.int64] | None"
-    below: int
+    below: int | None
     per_document: int | None
     long_passages: LongPassages
     highlight: bool
@@ -96,7 +96,8 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
     reranker = _reranker(reader, options, notices)
     recommended = reranker.default_interpolate if reranker else None
     # A reader sees one sequence: the lowest that the indexes it uses have applied.
-    sequence = min((index.applied for index in reader.indexes(first_stage)), default=0)
+    applied = {index.applied for index in reader.indexes(first_stage)} or {0}
+    sequence = min(applied)
     filtered = options.keys is not None or bool(options.where)
     return Plan(
         k=options.k,
@@ -109,7 +110,7 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         k1=_first(options.k1, memory.get("k1")),
         b=_first(options.b, memory.get("b")),
         only=reader.catalog.select(options.keys, options.where, sequence) if filtered else None,
-        below=reader.catalog.last_passage(sequence) + 1,
+        below=reader.catalog.last_passage(sequence) + 1 if len(applied) > 1 else None,
         per_document=options.per_document,
         long_passages=options.long_passages or memory.get("long_passages") or "truncate",
         highlight=options.highlight,

@@ -12,7 +12,6 @@ __all__ = ["ScoresAt", "convex", "reciprocal_rank"]
 ScoresAt = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 _BM25_FLOOR = 0.0
-_COSINE_FLOOR = -1.0
 
 
 def convex(
@@ -23,19 +22,21 @@ def convex(
     bm25_at: ScoresAt | None = None,
     dense_at: ScoresAt | None = None,
 ) -> Ranking:
-    """Fuse by `weight * dense + (1 - weight) * bm25`, each side normalised between its floor and its maximum.
+    """Fuse by `weight * dense + (1 - weight) * bm25`, each side between 0 and 1.
 
-    This is TM2C2 of Bruch, Gai and Ingber 2022 (An Analysis of Fusion Functions for Hybrid Retrieval, section 4): a
-    score becomes (score - floor) / (maximum - floor), where the floor is the least that the scoring function can
-    give (BM25 0, cosine -1) and the maximum is the question's own.
+    A convex combination of normalised scores (Bruch, Gai and Ingber 2022, An Analysis of Fusion Functions for Hybrid
+    Retrieval, sections 3 and 4): a score becomes (score - floor) / (maximum - floor), the maximum being the question's
+    own. BM25's floor is the theoretical one, 0. The dense side's is the least cosine among the passages fused: an
+    encoder such as E5 gives all of them .7 to .9, which above the theoretical floor of -1 is nearly a constant, and a
+    weight that mended that would fit no other encoder.
 
     Args:
         bm25: BM25's passages.
         dense: passages by cosine.
         weight: the dense side's share, from 0 to 1.
         bm25_at: BM25's scores of passages (int64[m] -> float32[m]) that only the dense side found; without it they
-            get the floor.
-        dense_at: cosines of passages that only BM25 found; likewise. NaN means unknown and gets the floor.
+            count 0.
+        dense_at: cosines of passages that only BM25 found; likewise. NaN means unknown, which counts as the least.
 
     Returns:
         Every passage of both sides, with scores from 0 to 1.
@@ -47,7 +48,7 @@ def convex(
         raise ValueError(f"weight is {weight}, not from 0 to 1")
     ids = np.union1d(bm25.ids, dense.ids)
     lexical = _normalised(ids, bm25, bm25_at, _BM25_FLOOR)
-    semantic = _normalised(ids, dense, dense_at, _COSINE_FLOOR)
+    semantic = _normalised(ids, dense, dense_at, None)
     return _ranked(ids, weight * semantic + (1 - weight) * lexical)
 
 
@@ -75,20 +76,24 @@ def reciprocal_rank(rankings: Sequence[Ranking], *, k: int = 60) -> Ranking:
 
 
 def _normalised(
-    ids: NDArray[np.int64], ranking: Ranking, scores_at: ScoresAt | None, floor: float
+    ids: NDArray[np.int64], ranking: Ranking, scores_at: ScoresAt | None, floor: float | None
 ) -> NDArray[np.float64]:
-    """Scores of `ids` (ascending, all of the ranking's among them) between floor and maximum: float64, 0 to 1."""
-    scores = np.full(len(ids), floor)
+    """Scores of `ids` (ascending, all of the ranking's among them) between floor and maximum: float64, 0 to 1.
+
+    What is not known counts 0; without a floor, the least that is known is one.
+    """
+    scores = np.full(len(ids), np.nan)
     scores[np.searchsorted(ids, ranking.ids)] = ranking.scores
-    if scores_at is not None:
-        missing = ~np.isin(ids, ranking.ids)
-        if missing.any():
-            found = scores_at(ids[missing]).astype(np.float64)
-            scores[missing] = np.where(np.isnan(found), floor, found)
-    # Rounding can put a cosine a hair below -1; the bounds of the result are promised.
-    scores = np.maximum(scores, floor)
-    span = scores.max(initial=floor) - floor
-    return (scores - floor) / span if span > 0 else np.zeros(len(ids))
+    if scores_at is not None and (missing := ~np.isin(ids, ranking.ids)).any():
+        scores[missing] = scores_at(ids[missing])
+    known = scores[~np.isnan(scores)]
+    if not len(known):
+        return np.zeros(len(ids))
+    least = known.min() if floor is None else floor
+    span = max(known.max() - least, 0.0)
+    # Equal cosines tell no passage from another, but all of them from one that is not known.
+    shares = (scores - least) / span if span > 0 else np.full(len(ids), 0.0 if floor is not None else 1.0)
+    return np.where(np.isnan(scores), 0.0, shares)
 
 
 def _ranked(ids: NDArray[np.int64], scores: NDArray[np.float64]) -> Ranking:

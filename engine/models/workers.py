@@ -27,6 +27,8 @@ def workers(cores: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(cores, thread_name_prefix="fouille-core")
 
     def alone() -> None:
+        # A thread takes the count that holds for all at its first question, and would undo what was set before that.
+        torch.get_num_threads()
         torch.set_num_threads(1)
         ready.wait()
 

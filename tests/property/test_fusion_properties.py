@@ -85,12 +85,19 @@ def test_filling_in_scores_equals_having_found_them(bm25: Ranking, dense: Rankin
     assert as_dict(filled) == as_dict(convex(bm25, ranking(known), weight=weight))
 
 
-def test_convex_is_the_formula_of_bruch_et_al() -> None:
-    found = as_dict(convex(ranking({1: 10, 2: 5}), ranking({2: 0.5, 3: 0.0}), weight=0.25))
-    assert found == pytest.approx({1: 0.75, 2: 0.25 + 0.75 * 0.5, 3: 0.25 * 1 / 1.5})
+def test_convex_is_the_formula_of_bruch_et_al_with_the_least_cosine_as_floor() -> None:
+    found = as_dict(convex(ranking({1: 10, 2: 5}), ranking({2: 0.9, 3: 0.8, 4: 0.7}), weight=0.25))
+    assert found == pytest.approx({1: 0.75, 2: 0.25 + 0.75 * 0.5, 3: 0.25 * 0.5, 4: 0.0}, abs=1e-6)
 
 
-def test_an_unknown_score_counts_as_the_floor() -> None:
+def test_narrow_cosines_weigh_as_much_as_wide_ones() -> None:
+    wide, narrow = ({1: 1.0, 2: 0.0, 3: -1.0}, {1: 0.9, 2: 0.85, 3: 0.8})
+    lexical = ranking({2: 12, 3: 6})
+    found = [as_dict(convex(lexical, ranking(cosines), weight=0.6)) for cosines in (wide, narrow)]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
+def test_an_unknown_score_counts_as_the_least() -> None:
     found = convex(ranking({1: 10}), ranking({2: 0.5}), weight=0.5, dense_at=lambda ids: np.full(len(ids), np.nan))
     assert as_dict(found) == pytest.approx({1: 0.5, 2: 0.5})
     assert found.ids.tolist() == [1, 2]

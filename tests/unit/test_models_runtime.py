@@ -66,10 +66,15 @@ def test_batches_under_way_are_collected_in_any_order(folder: Path) -> None:
     np.testing.assert_array_equal(runtime.collect(handles[0]), runtime.run(first))
 
 
-def test_the_threads_of_torch_are_left_as_they_were() -> None:
+def test_each_worker_computes_with_one_thread_and_the_rest_of_torch_with_as_many_as_before() -> None:
     before = torch.get_num_threads()
-    inside = workers(2).submit(torch.get_num_threads).result()
-    assert (inside, torch.get_num_threads()) == (1, before)
+    torch.set_num_threads(3)
+    try:
+        pool = workers.__wrapped__(2)
+        inside = {pool.submit(torch.get_num_threads).result() for _ in range(4)}
+        assert (inside, torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.02), pytest.param("int8", 0.15, marks=needs_int8)])
