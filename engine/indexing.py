@@ -114,12 +114,19 @@ def place(document: Document, splitter: Splitter) -> list[Placed]:
 
 @dataclass(slots=True)
 class Intake:
-    """Writes a stream of documents to the catalog and, as each transaction commits, hands its passages on."""
+    """Writes a stream of documents to the catalog and, as each transaction commits, hands its passages on.
+
+    Attributes:
+        expected: about how many documents will come, None where nobody knows.
+        seen: keys met in this run.
+        rejected_at: where something was rejected.
+    """
 
     catalog: Catalog
     report: AddReport
     progress: Progress
     feed: Callable[[list[int], list[str], list[int]], None]
+    expected: int | None = None
     seen: set[str] = field(default_factory=set)
     rejected_at: set[str] = field(default_factory=set)
 
@@ -168,7 +175,8 @@ class Intake:
                     counts.updated += entry is not None
             ids = change.add(additions, source)
         self.report.include(counts)
-        self.progress("reading", len(self.seen), None)
+        read = len(self.seen) + self.report.rejected
+        self.progress("reading", read, None if self.expected is None else max(read, self.expected))
         if ids or gone:
             texts = [
                 passage_input(document.title, document.text[slice(*one.span)])
@@ -176,6 +184,12 @@ class Intake:
                 for one in placed
             ]
             self.feed(ids, texts, gone)
+
+    @property
+    def share_read(self) -> float | None:
+        """How much of what is expected has been read, 0 to 1; None where nobody knows."""
+        read = len(self.seen) + self.report.rejected
+        return min(1.0, read / self.expected) if self.expected else None
 
     def forget(self, documents: Iterable[int]) -> None:
         """Remove documents by row, in one transaction."""

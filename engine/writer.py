@@ -40,6 +40,7 @@ class Writer:
         self.catalog = Catalog.open(folder / "catalog.sqlite", write=True)
         self._folder, self._shelf = folder, shelf
         self._memory: Mapping[str, Any] = self.catalog.memory()
+        self._is_shown = progress is not None
         self._progress: Progress = progress or (lambda _part, _done, _total: None)
         self._open = ExitStack()
         self._open.callback(self.catalog.close)
@@ -74,6 +75,9 @@ class Writer:
             seen: set[str] = set()
             for row, source in known:
                 stop_at_first(self.catalog, source.read(), seen, row)
+        if self._is_shown:
+            counts = [source.expected() for source in sources]
+            self._intake.expected = None if None in counts else sum(count or 0 for count in counts)
         for row, source in known:
             splitter = AS_IS if source.keeps_passages else Splitter.parse(self._memory["splitter"])
             self._intake.rejected_at.clear()
@@ -125,14 +129,18 @@ class Writer:
         """Hand a committed transaction's passages to BM25 at once: each is read from memory, not from the catalog."""
         if not self._bm25_folder:
             return
+        before = self.report.seconds.get("bm25", 0.0)
         with timed(self.report, "bm25"):
             if self._bm25 is None:
                 self._bm25 = self._open_bm25(self._bm25_folder)
             else:
                 self._bm25.delete(gone)
                 self._bm25.add(ids, texts)
+        spent = self.report.seconds["bm25"] - before
+        self.report.seconds["reading"] = self.report.seconds.get("reading", 0.0) - spent
         self._fed += len(ids)
-        self._progress("bm25", self._fed, None)
+        share = self._intake.share_read
+        self._progress("bm25", self._fed, round(self._fed / share) if share else None)
 
     def _open_bm25(self, folder: Path) -> "BM25Writer":
         """The BM25 writer, brought up to the catalog as it is now."""

@@ -2,14 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from engine.documents.discovery import CORPUS_NAMES, Found, Pattern, display, walk
 from engine.documents.extraction import Columns
-from engine.documents.reading import Placed, read_file, read_records, read_stdin
+from engine.documents.reading import Placed, count_documents, read_file, read_records, read_stdin
 from engine.errors import SourceNotFound
 from engine.records import Document, Rejection
 
@@ -92,6 +92,17 @@ class Source:
                     yield found
                 else:
                     yield from read_file(found, f"{self.name}/{found.name}", self.columns, is_alone=False)
+
+    def expected(self) -> int | None:
+        """About how many documents `read` will give, for a progress bar; None for standard input."""
+        if self.kind == "stdin":
+            return None
+        if self.kind in ("folder", "glob"):
+            found: Iterable[Found | Rejection] = self.files()
+        else:
+            corpus = _corpus(self.base) if self.kind == "beir" else self.base
+            found = [] if corpus is None else [Found(corpus, corpus.name)]
+        return sum(count_documents(one) for one in found if isinstance(one, Found))
 
     def files(self, skipped: Counter[str] | None = None) -> Iterator[Found | Rejection]:
         """The files of a folder or glob, without reading them; raises as `read`."""
