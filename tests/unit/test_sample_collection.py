@@ -8,10 +8,11 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import pypdfium2
 import pytest
-from pypdf import PdfReader
 
-from engine import sample
+from engine import Document, sample
+from engine.documents import open_source
 
 ROOT = Path(str(sample.DOCUMENTS))
 FILES = sorted(path for path in ROOT.rglob("*") if path.is_file())
@@ -45,10 +46,15 @@ def archived(path: Path, inside: str) -> str:
         return "".join(archive.read(name).decode() for name in archive.namelist() if re.fullmatch(inside, name))
 
 
+def pages(path: Path) -> list[str]:
+    with pypdfium2.PdfDocument(path) as document:
+        return [page.get_textpage().get_text_range() for page in document]
+
+
 def decoded(path: Path) -> str:
     match path.suffix:
         case ".pdf":
-            return "".join(page.extract_text() for page in PdfReader(path).pages)
+            return "".join(pages(path))
         case ".docx":
             return archived(path, r"word/document\.xml")
         case ".odt":
@@ -99,9 +105,14 @@ def test_every_record_has_an_id_a_title_and_a_text() -> None:
 
 def test_the_pdf_has_several_pages_with_text() -> None:
     (pdf,) = (path for path in FILES if path.suffix == ".pdf")
-    pages = PdfReader(pdf).pages
-    assert len(pages) > 1
-    assert all(page.extract_text().strip() for page in pages)
+    assert len(pages(pdf)) > 1
+    assert all(text.strip() for text in pages(pdf))
+
+
+def test_fouille_reads_every_document_under_the_key_that_the_judgements_use() -> None:
+    read = list(open_source(str(ROOT)).read())
+    assert [item for item in read if not isinstance(item, Document)] == []
+    assert sorted(item.key for item in read) == sorted(keys())
 
 
 def test_question_ids_are_unique() -> None:
