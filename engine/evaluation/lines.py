@@ -15,8 +15,9 @@ from engine.errors import EvaluationError, StorageError
 __all__ = ["file_error", "numbered_lines", "odd_character", "open_bytes", "replacing"]
 
 _BOM = b"\xef\xbb\xbf"
-# str.isspace() and category Cc spelt out, and lone surrogates, which cannot be written.
-_ODD = re.compile("[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]")
+# str.isspace() and category Cc spelt out, lone surrogates, which cannot be written, and the byte order mark, which would
+# be taken for one at the start of a file.
+_ODD = re.compile("[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff\ud800-\udfff]")
 
 
 def odd_character(name: str) -> str | None:
@@ -30,6 +31,8 @@ def odd_character(name: str) -> str | None:
 def _kind(character: str) -> str:
     if character.isspace():
         return "whitespace"
+    if character == "\ufeff":
+        return "a byte order mark"
     return "a lone surrogate" if "\ud800" <= character <= "\udfff" else "a control character"
 
 

@@ -51,9 +51,9 @@ def test_the_installed_command_indexes_and_searches_the_sample_that_it_ships(ins
 
 
 def commands():
-    """Every `fouille …` line of the README's console blocks, in order."""
+    """Every command of the README's console blocks, in order."""
     blocks = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ fouille ")]
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
 @pytest.mark.timeout(300)
