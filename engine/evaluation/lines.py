@@ -15,8 +15,8 @@ from engine.errors import EvaluationError, StorageError
 __all__ = ["file_error", "numbered_lines", "odd_character", "open_bytes", "replacing"]
 
 _BOM = b"\xef\xbb\xbf"
-# str.isspace() and category Cc spelt out, lone surrogates, which cannot be written, and the byte order mark, which would
-# be taken for one at the start of a file.
+# str.isspace() and category Cc spelt out; lone surrogates, which cannot be written; the byte order mark, which a file
+# that begins with it would lose.
 _ODD = re.compile("[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff\ud800-\udfff]")
 
 
