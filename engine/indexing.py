@@ -245,7 +245,8 @@ def bring_up_dense(catalog: Catalog, writer: "DenseWriter", encoder: "BiEncoder"
     target = catalog.sequence
     if writer.applied == target:
         return
-    writer.delete(catalog.removed(writer.applied, target, known))
+    # Up to the last, not to the last known: an interrupted run may have stored what was removed since.
+    writer.delete(catalog.removed(writer.applied, target, last))
     total = catalog.live_between(known, last)
     done = 0
 

@@ -60,10 +60,11 @@ class PassageTokens:
         applied, target = 0 if store is None else store.applied, catalog.sequence
         if applied >= target:
             return
-        known = catalog.last_passage(applied)
+        known, last = catalog.last_passage(applied), catalog.last_passage(target)
         if store is not None:
-            store.delete(catalog.removed(applied, target, known))
-        for ids, passages in catalog.added(known, catalog.last_passage(target), WINDOW):
+            # Up to the last, not to the last known: an interrupted run may have stored what was removed since.
+            store.delete(catalog.removed(applied, target, last))
+        for ids, passages in catalog.added(known, last, WINDOW):
             wanted = np.asarray(ids, np.int64)
             fresh = np.ones(len(ids), np.bool_) if store is None else ~store.stored(wanted)
             texts = [passage_input(*passage) for passage, new in zip(passages, fresh, strict=True) if new]

@@ -354,6 +354,27 @@ def test_after_an_interruption_nothing_is_encoded_twice(hybrid, monkeypatch):
     assert hybrid.verify()["state"] == "sound"
 
 
+@pytest.mark.parametrize("store", ["dense", "tokens"])
+def test_what_an_interrupted_run_stored_and_a_later_one_removed_is_not_published(hybrid, monkeypatch, store):
+    """Seen under kill -9: the dense index held passages that were not in the catalog."""
+    from indexes.segments import SegmentStore
+
+    commit = SegmentStore.commit
+
+    def interrupted(self, applied):
+        if store in self.folder.parts or store == self.folder.name:
+            raise KeyboardInterrupt
+        commit(self, applied)
+
+    monkeypatch.setattr(SegmentStore, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hybrid.add(ANIMALS)
+    monkeypatch.undo()
+    hybrid.delete(["lion"])
+    assert (hybrid.verify()["state"], hybrid.verify()["problems"]) == ("sound", [])
+    assert sorted(keys(hybrid.search("dort", SearchOptions(rerank=False)))) == ["chat", "cheval"]
+
+
 def test_info_is_json_and_counts(hybrid):
     hybrid.add(ANIMALS)
     info = json.loads(json.dumps(hybrid.info()))
