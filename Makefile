@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/fouille index $(SAMPLE) --collection demo
-	$(BIN)/fouille search "comment garder ses légumes croquants en les cuisant" --collection demo -k 3
+	$(BIN)/fouille search "quand les ouvriers français ont-ils pu partir à la mer sans perdre leur salaire ?" --collection demo -k 3
 	@echo 'Go on with:  $(BIN)/fouille shell --collection demo'
 
 test: install
