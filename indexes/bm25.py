@@ -42,7 +42,7 @@ DEFAULT_K1 = 1.2
 DEFAULT_B = 0.75
 
 _MOST_SEARCHERS = 8
-_OPENINGS = 5
+_OPENINGS = 20
 _MOST_THREADS = 16
 _CHECKED_AT_OPENING = 64 << 20
 _HIT = re.compile(r"fields=\[([^,]+), (-?\d+)\]")
@@ -177,20 +177,26 @@ class BM25Index:
 
     def refresh(self) -> bool:
         """Move to the last commit; whether there was a newer one. Searches that run finish on the older."""
-        with errors_of(self._folder), self._using() as view:
-            newer = _readers().openIfChanged(view.reader)
-            if newer is None:
-                return False
-            fresh = _View(newer)
-            try:
-                applied = self._read_applied(fresh)
-            except BaseException:
-                fresh.reader.close()
-                raise
-            with self._lock:
-                old, self._view, self._applied = self._view, fresh, applied
-            self._release(old)
-            return True
+        for attempt in range(_OPENINGS):
+            with errors_of(self._folder), self._using() as view:
+                newer = _readers().openIfChanged(view.reader)
+                if newer is None:
+                    return False
+                fresh = _View(newer)
+                try:
+                    applied = self._read_applied(fresh)
+                except BaseException as error:
+                    # As when opening: a writer that commits meanwhile takes this commit's files away.
+                    outrun = isinstance(error, CollectionDamaged) and not fresh.reader.isCurrent()
+                    fresh.reader.close()
+                    if not outrun or attempt + 1 == _OPENINGS:
+                        raise
+                    continue
+                with self._lock:
+                    old, self._view, self._applied = self._view, fresh, applied
+                self._release(old)
+                return True
+        return False  # pragma: no cover - the loop returns or raises
 
     def search(
         self,
