@@ -1,24 +1,25 @@
 """The command `fouille`: flags in, the engine called, results out, errors mapped to exit codes.
 
 0: hits, or done. 1: no hit. 2: an error, one line on stderr. 130: interrupted by Ctrl-C. A closed pipe is no error.
-Flags named after a setting are read from the context, all at once, by `_settings`.
+Flags named after a setting are read from the context, all at once, by `settings_of`.
 """
 
 # ruff: noqa: ARG001
 
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engine.errors import FouilleError
-from engine.records import SearchOptions, SearchResult
-from engine.settings import Settings, data_dir, resolve
+from engine.records import SearchResult
+from engine.settings import data_dir, resolve
 from engine.terminal import evaluation_commands
 from engine.terminal import options as flag
+from engine.terminal.given import open_collection, search_options, settings_of
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.collection import Collection
-    from engine.records import FirstStage, LongPassages
 
 __all__ = ["app", "main"]
 
@@ -98,17 +98,6 @@ def fouille(
         raise typer.Exit(ERROR)
 
 
-def _settings(context: typer.Context) -> Settings:
-    """The settings that a command's flags, the environment and the config file amount to."""
-    return resolve({field.name: context.params.get(field.name) for field in fields(Settings)})
-
-
-def _open(settings: Settings) -> "Collection":
-    from engine.collection import Collection
-
-    return Collection.open(settings.collection_path(), settings=settings)
-
-
 @app.command(epilog='\b\nExample:\n  fouille index ~/Documents "notes/*.md" -c notes --first-stage hybrid')
 def index(
     context: typer.Context,
@@ -140,7 +129,7 @@ def index(
     from engine.terminal.indexing import Asked, bring_up_to_date
     from engine.terminal.tables import add_report, add_report_record
 
-    settings = _settings(context)
+    settings = settings_of(context)
     columns = Columns(id=id_column, title=title_column, text=text_column)
     opened = [open_source(spec, columns=columns) for spec in sources]
     asked = Asked(first_stage, encoder, reranker, splitter)
@@ -176,11 +165,16 @@ def search(
     timing: flag.Timing = False,
 ) -> None:
     """Find the passages that answer a question."""
-    settings = _settings(context)
-    options = _options(
-        settings, rerank=rerank, keys=keys, where=dict(map(flag.pair, where or ())), per_document=per_document
+    settings = settings_of(context)
+    options = search_options(
+        settings,
+        k=settings.k,
+        rerank=rerank,
+        keys=keys,
+        where=dict(map(flag.pair, where or ())),
+        per_document=per_document,
     )
-    with _open(settings) as target:
+    with open_collection(settings) as target:
         result = target.search(question, options)
     for notice in result.notices:
         _complain(notice)
@@ -191,21 +185,6 @@ def search(
         sys.stderr.write(f"{timing_line(result.timings)}\n")
     if not result.hits:
         raise typer.Exit(NO_HIT)
-
-
-def _options(settings: Settings, **chosen: Any) -> SearchOptions:
-    """What to search with: what the settings say, the collection's own choice where they are silent."""
-    return SearchOptions(
-        k=settings.k,
-        candidates=settings.candidates,
-        first_stage=cast("FirstStage | None", settings.first_stage),
-        reranker=settings.reranker,
-        interpolate=settings.interpolate,
-        k1=settings.k1,
-        b=settings.b,
-        long_passages=cast("LongPassages | None", settings.long_passages),
-        **chosen,
-    )
 
 
 def _show(result: SearchResult, output: str, qid: str, *, full: bool, explain: bool) -> None:
@@ -241,8 +220,8 @@ def shell(
     from engine.terminal.prompt import interact, read_lines
     from engine.terminal.shell import Shell
 
-    settings = _settings(context)
-    first = _open(settings)
+    settings = settings_of(context)
+    first = open_collection(settings)
 
     def opener(name: str) -> "Collection":
         return Collection.open(settings.collection_path(name), settings=settings, shelf=first.shelf)
@@ -250,7 +229,7 @@ def shell(
     session = Shell(
         opener,
         first,
-        _options(settings),
+        search_options(settings, k=settings.k),
         style=Style.of(sys.stdout),
         interactive=sys.stdin.isatty() and sys.stdout.isatty(),
     )
@@ -270,7 +249,7 @@ def remove(
     collection: flag.Collection = None,
 ) -> None:
     """Remove documents, until their source is indexed again."""
-    with _open(_settings(context)) as target:
+    with open_collection(settings_of(context)) as target:
         chosen: set[str] = set()
         for wanted in keys:
             found = [wanted] if target.document(wanted) else target.keys(wanted)
@@ -301,7 +280,7 @@ def info(context: typer.Context, collection: flag.Collection = None, output: fla
     """Say what a collection holds, and whether an index lags."""
     from engine.terminal.tables import pairs
 
-    with _open(_settings(context)) as target:
+    with open_collection(settings_of(context)) as target:
         record = target.info()
     _report(record, output, partial(pairs, record))
 
@@ -316,7 +295,7 @@ def show(
     """Show a document's text as it was indexed."""
     from engine.terminal.tables import document, document_record
 
-    with _open(_settings(context)) as target:
+    with open_collection(settings_of(context)) as target:
         found = target.document(key)
     if found is None:
         _complain(f"{key}: no such document")
@@ -332,7 +311,7 @@ def verify(context: typer.Context, collection: flag.Collection = None, output: f
     """
     from engine.terminal.tables import pairs
 
-    with _open(_settings(context)) as target:
+    with open_collection(settings_of(context)) as target:
         record = target.verify()
     _report(record, output, partial(pairs, record))
     if record["state"] == "damaged":

@@ -1,19 +1,18 @@
 """The commands that measure retrieval: run, rerank, evaluate, tune, benchmark. `mount` adds them to the application."""
 
-# ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `_settings`
+# ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `settings_of`
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from engine.errors import EvaluationError, InvalidOption
-from engine.records import SearchOptions
-from engine.settings import Settings, resolve
+from engine.settings import Settings
 from engine.terminal import options as flag
+from engine.terminal.given import open_collection, search_options, settings_of
 from engine.terminal.progress import progress
 from engine.terminal.sanitise import sanitise, sanitise_line
 
@@ -78,29 +77,6 @@ def mount(app: typer.Typer) -> None:
     app.command(epilog=_PROTOCOLS)(benchmark)
 
 
-def _settings(context: typer.Context) -> Settings:
-    return resolve({field.name: context.params.get(field.name) for field in fields(Settings)})
-
-
-def _open(settings: Settings) -> "Collection":
-    from engine.collection import Collection
-
-    return Collection.open(settings.collection_path(), settings=settings)
-
-
-def _options(settings: Settings, **chosen: Any) -> SearchOptions:
-    return SearchOptions(
-        candidates=settings.candidates,
-        first_stage=cast("FirstStage | None", settings.first_stage),
-        reranker=settings.reranker,
-        interpolate=settings.interpolate,
-        k1=settings.k1,
-        b=settings.b,
-        long_passages=cast("LongPassages | None", settings.long_passages),
-        **chosen,
-    )
-
-
 def _say(text: str) -> None:
     sys.stdout.write(f"{sanitise(text)}\n")
 
@@ -150,10 +126,10 @@ def run(
     from engine.evaluation.qrels import read_qrels
     from engine.evaluation.questions import read_questions
 
-    settings = _settings(context)
+    settings = settings_of(context)
     asked = read_questions(questions, only=read_qrels(judged) if judged else None)
-    options = _options(settings, k=hits, rerank=do_rerank, keys=keys, where=_metadata(where))
-    with _open(settings) as target, progress() as report:
+    options = search_options(settings, k=hits, rerank=do_rerank, keys=keys, where=_metadata(where))
+    with open_collection(settings) as target, progress() as report:
         done = run_questions(target, asked, file, options, tag=tag, restart=restart, progress=report)
     _note(done.notices)
     if done.resumed:
@@ -198,9 +174,9 @@ def rerank(
         raise InvalidOption(f"{depth} is less than 1", where="--depth")
     if corpus is not None and collection is not None:
         raise InvalidOption("both --corpus and -c", hint="passages come from one of them")
-    settings = _settings(context)
+    settings = settings_of(context)
     first, asked = read_run(run), read_questions(questions)
-    target = _open(settings) if corpus is None else None
+    target = open_collection(settings) if corpus is None else None
     name = settings.reranker or (target.memory["reranker"] if target is not None else settings.reranker_or_default)
     with progress() as report:
         done = rerank_run(
@@ -363,11 +339,11 @@ def tune(
     from engine.evaluation.reports import render, tuning_tables
     from engine.evaluation.tuning import tune as tune_collection
 
-    settings = _settings(context)
+    settings = settings_of(context)
     judgements = read_qrels(qrels)
     asked = read_questions(questions, only=judgements)
-    options = _options(settings, rerank=do_rerank)
-    with _open(settings) as target:
+    options = search_options(settings, rerank=do_rerank)
+    with open_collection(settings) as target:
         with progress() as report:
             found = tune_collection(
                 target, asked, judgements, options=options, measure=measure, folds=folds, progress=report
@@ -408,7 +384,7 @@ def benchmark(
     from engine.evaluation.reports import render
 
     protocol_of(name)
-    settings = _settings(context)
+    settings = settings_of(context)
     model = _cross_encoder(settings, settings.reranker_or_default) if do_rerank is not False else None
     with progress() as report:
         tables = run_protocol(
