@@ -20,6 +20,7 @@ from engine.errors import (
 )
 from engine.locking import locked
 from engine.search import plan
+from engine.settings import Settings
 
 FIRST = SearchOptions(rerank=False)
 
@@ -37,7 +38,7 @@ def collection(tmp_path):
 @pytest.fixture
 def hybrid(tmp_path, tiny):
     options = {"first_stage": "hybrid", "encoder": str(tiny.encoder), "reranker": str(tiny.reranker)}
-    with Collection.create(tmp_path / "hybrid", **options) as collection:
+    with Collection.create(tmp_path / "hybrid", **options, settings=Settings(precision="fp32")) as collection:
         yield collection
 
 

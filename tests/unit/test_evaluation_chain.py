@@ -20,6 +20,7 @@ from engine.evaluation.rerank import CollectionPassages, CorpusPassages, rerank
 from engine.evaluation.tuning import Grid, tune
 from engine.models import CrossEncoder
 from engine.records import Document, SearchOptions
+from engine.settings import Settings
 from engine.terminal.evaluation_commands import mount
 
 pytest.importorskip("ir_measures")
@@ -92,8 +93,14 @@ def mmarco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def collection(beir: Path, tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     path = tmp_path_factory.mktemp("collections") / "animaux"
+    # In fp32: scores that differ with the batch by bf16's rounding would order close passages otherwise each time.
     made = Collection.create(
-        path, first_stage="hybrid", encoder=str(tiny.encoder), reranker=str(tiny.reranker), splitter="none"
+        path,
+        first_stage="hybrid",
+        encoder=str(tiny.encoder),
+        reranker=str(tiny.reranker),
+        splitter="none",
+        settings=Settings(precision="fp32"),
     )
     made.update([open_source(str(beir), columns=None)])
     with made:
