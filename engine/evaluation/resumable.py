@@ -3,11 +3,14 @@
 Beside `out.trec` stands a folder `out.trec.partial` while the run is written. It holds `run`, the lines so far, and
 `journal`, whose first line says with which options they were made and each other line names a question and where its
 lines end in `run`. Lines reach the disk before the journal names them, so whatever the journal does not vouch for, a
-torn last line among it, is cut off when the run goes on.
+torn last line among it, is cut off when the run goes on. A run for `.gz` is compressed once it is whole: a compressed
+file cannot be cut.
 """
 
+import gzip
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -52,8 +55,6 @@ class ResumableRun:
     ) -> None:
         check_ids((tag,), lambda reason: EvaluationError(f"{reason}, which the tag of a run cannot"))
         self.output = Path(output)
-        if self.output.suffix == ".gz":
-            raise EvaluationError("a resumable run is plain text", where=output, hint="gzip it once it is written")
         self.folder = self.output.with_name(f"{self.output.name}.partial")
         self.done: set[str] = set()
         self.resumed = 0
@@ -151,16 +152,29 @@ class ResumableRun:
         try:
             self._sync()
             self._close()
+            whole = self._compressed() if self.output.suffix == ".gz" else self.folder / "run"
             provenance_path(self.output).unlink(missing_ok=True)  # never beside a run that it does not describe
-            (self.folder / "run").replace(self.output)
+            whole.replace(self.output)
         except OSError as error:
             raise StorageError(f"cannot be written: {error.strerror or error}", where=self.output) from error
         write_provenance(self.output, provenance)
-        (self.folder / "journal").unlink(missing_ok=True)
+        for name in ("journal", "run"):  # the journal first: it must never vouch for lines that are no longer there
+            (self.folder / name).unlink(missing_ok=True)
         self._lock.release()
         (self.folder / "lock").unlink(missing_ok=True)
         with suppress(OSError):  # another process may be starting over in it
             self.folder.rmdir()
+
+    def _compressed(self) -> Path:
+        """The whole run gzipped, beside itself."""
+        path = self.folder / "run.gz"
+        with path.open("wb") as raw:
+            # Neither name nor time inside: the same run gives the same bytes.
+            with (self.folder / "run").open("rb") as lines, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+                shutil.copyfileobj(lines, packed, 1 << 20)
+            raw.flush()
+            os.fsync(raw.fileno())
+        return path
 
     def _close(self) -> None:
         for stream in (self._lines, self._journal):

@@ -1,5 +1,6 @@
 """A run that is interrupted at any point goes on where it stopped, and only with the same options."""
 
+import gzip
 import os
 import signal
 import subprocess
@@ -138,9 +139,29 @@ def test_run_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
         pass
 
 
-def test_gzipped_output_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="plain text"):
-        ResumableRun(tmp_path / "r.trec.gz", {})
+def test_gzipped_run_goes_on_and_holds_what_the_plain_one_does(tmp_path: Path) -> None:
+    interrupted(tmp_path / "r.trec.gz", ["q1", "q2"])
+    assert finished(tmp_path / "r.trec.gz", ["q1", "q2", "q3"]) == 2
+    finished(tmp_path / "plain.trec", ["q1", "q2", "q3"])
+    assert gzip.decompress((tmp_path / "r.trec.gz").read_bytes()) == (tmp_path / "plain.trec").read_bytes()
+    assert not (tmp_path / "r.trec.gz.partial").exists()
+    assert (read_provenance(tmp_path / "r.trec.gz") or {})["models"] == {"m": "abc"}
+
+
+def test_run_cut_off_while_it_is_compressed_is_compressed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfileobj", full)
+        with pytest.raises(StorageError, match="No space left"):
+            finished(tmp_path / "r.trec.gz", ["q1", "q2"])
+    assert not (tmp_path / "r.trec.gz").exists()
+    assert finished(tmp_path / "r.trec.gz", ["q1", "q2"]) == 2
+    assert read_run(tmp_path / "r.trec.gz").lines == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.trec.gz", "r.trec.gz.json"]
 
 
 def test_provenance_names_versions_and_date_and_differs_only_where_it_matters(tmp_path: Path) -> None:
