@@ -23,6 +23,7 @@ __all__ = [
     "ModelUnsupported",
     "SourceNotFound",
     "StorageError",
+    "TrainingError",
 ]
 
 
@@ -107,3 +108,7 @@ class DeviceError(FouilleError):
 
 class EvaluationError(FouilleError):
     """A run, qrels or questions file cannot be used; names the file and the line."""
+
+
+class TrainingError(FouilleError):
+    """Training data, a recipe or a base model cannot be used; names the file and the line."""

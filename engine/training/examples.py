@@ -1,0 +1,102 @@
+"""What a model learns from: groups of a question and judged passages, read from JSONL and sampled for a step.
+
+One line of a file of groups, as `fouille mine` writes it:
+
+    {"question": "...", "passages": ["...", "..."], "labels": [1, 0], "scores": [2.7, 1.9]}
+
+`labels` are relevance in [0, 1]; `scores`, where they stand, are a teacher's opinion on any scale that is the same
+for the passages of one question.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import TrainingError
+from engine.evaluation.corpora import json_lines
+
+__all__ = ["Group", "read_groups", "sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A question and passages that someone, or something, has judged for it.
+
+    Attributes:
+        question: its text.
+        passages: texts, titles included, each as a model reads it.
+        labels: relevance of each passage, in [0, 1].
+        scores: a teacher's score of each passage, None where there is no teacher.
+    """
+
+    question: str
+    passages: tuple[str, ...]
+    labels: tuple[float, ...]
+    scores: tuple[float, ...] | None = None
+
+    @property
+    def positives(self) -> list[int]:
+        """Rows of the relevant passages."""
+        return [row for row, label in enumerate(self.labels) if label > 0.5]
+
+
+def read_groups(path: str | Path) -> Iterator[Group]:
+    """Streams the groups of a JSONL file, plain or gzipped.
+
+    Raises:
+        TrainingError: a line is no group: a text is empty, a label lies outside [0, 1], lengths differ.
+    """
+    for number, record in json_lines(Path(path)):
+        yield _group(record, f"{path}:{number}")
+
+
+def _group(record: dict[str, Any], where: str) -> Group:
+    question, passages, labels = (record.get(name) for name in ("question", "passages", "labels"))
+    scores = record.get("scores")
+    if not isinstance(question, str) or not question.strip():
+        raise TrainingError("the question has no text", where=where)
+    if not isinstance(passages, list) or not passages:
+        raise TrainingError("the group has no passages", where=where)
+    for row, passage in enumerate(passages, 1):
+        if not isinstance(passage, str) or not passage.strip():
+            raise TrainingError(f"passage {row} has no text", where=where)
+    if not isinstance(labels, list) or len(labels) != len(passages):
+        raise TrainingError(f"{len(passages)} passages need as many labels", where=where)
+    for label in labels:
+        if isinstance(label, bool) or not isinstance(label, int | float) or not 0 <= label <= 1:
+            raise TrainingError(f"the label {label!r} is not a number in [0, 1]", where=where)
+    if scores is not None and (
+        not isinstance(scores, list)
+        or len(scores) != len(passages)
+        or any(isinstance(score, bool) or not isinstance(score, int | float) for score in scores)
+    ):
+        raise TrainingError(f"{len(passages)} passages need as many scores", where=where)
+    return Group(question, tuple(passages), tuple(labels), None if scores is None else tuple(scores))
+
+
+def sample(group: Group, size: int, random_: random.Random) -> Group:
+    """At most `size` passages of a group: a positive, then negatives, near ones more often than far ones.
+
+    The order of a group's negatives is the order of the first stage that found them, hardest first. Half of those
+    drawn come from the first quarter, half from the rest, so that a step sees hard ones and easy ones.
+    """
+    positives = group.positives
+    first = [random_.choice(positives)] if positives else []
+    others = [row for row in range(len(group.passages)) if row not in positives]
+    wanted = min(size - len(first), len(others))
+    near, far = others[: max(len(others) // 4, 1)], others[max(len(others) // 4, 1) :]
+    hard = random_.sample(near, min((wanted + 1) // 2, len(near)))
+    rest = random_.sample(far, min(wanted - len(hard), len(far)))
+    return take(group, [*first, *hard, *rest])
+
+
+def take(group: Group, rows: Sequence[int]) -> Group:
+    """The group of these passages alone."""
+    return Group(
+        group.question,
+        tuple(group.passages[row] for row in rows),
+        tuple(group.labels[row] for row in rows),
+        None if group.scores is None else tuple(group.scores[row] for row in rows),
+    )
