@@ -200,6 +200,9 @@ class SearchResult:
         truncated: how many of them the reranker read only in part.
         first_stage: what was used, after defaults and fall-backs.
         reranker: name of the cross-encoder used, None when the first stage alone answered.
+        precision: in which the scores of the hits were computed, None without a cross-encoder.
+        draft_precision: in which all candidates were scored first, None when there was no draft.
+        rescored: how many of them were then scored again.
     """
 
     question: str
@@ -210,6 +213,9 @@ class SearchResult:
     truncated: int = 0
     first_stage: FirstStage = "bm25"
     reranker: str | None = None
+    precision: str | None = None
+    draft_precision: str | None = None
+    rescored: int = 0
 
 
 @dataclass(slots=True)

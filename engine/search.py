@@ -175,16 +175,14 @@ def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[Sea
     with _timed(timings, "total"):
         with _timed(timings, "first_stage"):
             found = _candidates(reader, texts, chosen, timings)
-        logits, truncated = _rerank(reader, texts, found, chosen, timings)
-        orders = [_order(one, scores, chosen) for one, scores in zip(found, logits, strict=True)]
+        read = _rerank(reader, texts, found, chosen, timings)
+        orders = [_order(one, scores, chosen) for one, scores in zip(found, read, strict=True)]
         shown = {id_ for one, order in zip(found, orders, strict=True) for id_ in one.ranking.ids[order.top].tolist()}
         with _timed(timings, "passages"):
             passages = reader.catalog.passages(shown)
         if len(passages) < len(shown):
             raise Stale
-        hits = [
-            tuple(_hits(reader, chosen, *one, passages)) for one in zip(texts, found, orders, truncated, strict=True)
-        ]
+        hits = [tuple(_hits(reader, chosen, *one, passages)) for one in zip(texts, found, orders, strict=True)]
     share = {part: seconds / len(questions) for part, seconds in timings.items()}
     return [
         SearchResult(
@@ -193,12 +191,23 @@ def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[Sea
             timings=share,
             notices=chosen.notices,
             candidates=len(found[index].ranking.ids),
-            truncated=0 if (cut := truncated[index]) is None else int(cut.sum()),
             first_stage=chosen.first_stage,
-            reranker=chosen.reranker.name if chosen.reranker else None,
+            **_told(chosen.reranker, read[index]),
         )
         for index, question in enumerate(questions)
     ]
+
+
+def _told(reranker: "CrossEncoder | None", read: "_Read | None") -> dict[str, Any]:
+    """What a result says of its reranking."""
+    if reranker is None:
+        return {}
+    told: dict[str, Any] = {"reranker": reranker.name, "precision": reranker.precision}
+    if read is not None:
+        told["truncated"] = int(read.truncated.sum())
+        if read.drafted.any():
+            told |= {"draft_precision": reranker.draft_precision, "rescored": int((~read.drafted).sum())}
+    return told
 
 
 class _timed:  # noqa: N801 - a context manager that reads like a statement
@@ -288,22 +297,51 @@ def _spread(
         found = _retrieve(reader, [text], chosen, depth, timings)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the reranker found in one question's candidates, and their standardised first-stage scores."""
+
+    logits: "NDArray[np.float32]"
+    truncated: "NDArray[np.bool_]"
+    drafted: "NDArray[np.bool_]"
+    z: "NDArray[np.float32]"
+
+
 def _rerank(
     reader: "Reader", texts: Sequence[str], found: Sequence[_Candidates], chosen: Plan, timings: dict[str, float]
-) -> "tuple[list[NDArray[np.float32] | None], list[NDArray[np.bool_] | None]]":
-    """Logits and truncation of every candidate, question by question; None without a reranker."""
+) -> "list[_Read | None]":
+    """Logits of every candidate, exact for those that will be shown, question by question; None without a reranker."""
     sizes = [len(one.ranking.ids) for one in found]
     if chosen.reranker is None or not sum(sizes):
-        return [None] * len(found), [None] * len(found)
+        return [None] * len(found)
     ids = np.concatenate([one.ranking.ids for one in found])
     unique, rows = np.unique(ids, return_inverse=True)
     with _timed(timings, "tokens"):
         tokens = _tokens(reader, chosen.reranker, unique)
     pairs = np.stack([np.repeat(np.arange(len(found)), sizes), rows], axis=1).astype(np.int32)
+    z = [_standardised(one.ranking.scores) for one in found]
     with _timed(timings, "rerank"):
-        scores = chosen.reranker.score_tokens(texts, tokens, pairs, long_passages=chosen.long_passages)
+        scores = chosen.reranker.score_top(
+            texts,
+            tokens,
+            pairs,
+            chosen.k,
+            added=np.float32(chosen.interpolate) * np.concatenate(z),
+            long_passages=chosen.long_passages,
+        )
     cuts = np.cumsum(sizes)[:-1]
-    return list(np.split(scores.logits, cuts)), list(np.split(scores.truncated, cuts))
+    parts = zip(*(np.split(values, cuts) for values in scores), z, strict=True)
+    return [_Read(*part) for part in parts]
+
+
+def _standardised(scores: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """Less their mean, over their standard deviation, float32[n]."""
+    if not len(scores):
+        return scores
+    # Equal scores must give 0, not a rounding residue divided by another.
+    spread = float(scores.std(dtype=np.float64)) if np.ptp(scores) else 1.0
+    z: NDArray[np.float32] = ((scores - scores.mean(dtype=np.float64)) / spread).astype(np.float32)
+    return z
 
 
 def _tokens(reader: "Reader", reranker: "CrossEncoder", ids: "NDArray[np.int64]") -> Any:
@@ -322,21 +360,16 @@ class _Order:
 
     top: "NDArray[np.int64]"
     scores: "NDArray[np.float32]"
-    logits: "NDArray[np.float32] | None"
-    z: "NDArray[np.float32] | None"
+    read: _Read | None
 
 
-def _order(found: _Candidates, logits: "NDArray[np.float32] | None", chosen: Plan) -> _Order:
+def _order(found: _Candidates, read: _Read | None, chosen: Plan) -> _Order:
     """By logit + W z, z being the first-stage score standardised over the candidates; ties by passage id."""
-    first = found.ranking.scores
-    if logits is None:
-        return _Order(np.arange(min(chosen.k, len(first))), first, None, None)
-    # Equal scores must give 0, not a rounding residue divided by another.
-    spread = float(first.std(dtype=np.float64)) if np.ptp(first) else 1.0
-    z = ((first - first.mean(dtype=np.float64)) / spread).astype(np.float32)
-    key = logits + np.float32(chosen.interpolate) * z
+    if read is None:
+        return _Order(np.arange(min(chosen.k, len(found.ranking.ids))), found.ranking.scores, None)
+    key = read.logits + np.float32(chosen.interpolate) * read.z
     top = np.lexsort((found.ranking.ids, -key))[: chosen.k]
-    return _Order(top, key if chosen.interpolate else _sigmoid(logits), logits, z)
+    return _Order(top, key if chosen.interpolate else _sigmoid(read.logits), read)
 
 
 def _sigmoid(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":
@@ -350,7 +383,6 @@ def _hits(
     text: str,
     found: _Candidates,
     order: _Order,
-    truncated: "NDArray[np.bool_] | None",
     passages: Mapping[int, Passage],
 ) -> Iterator[Hit]:
     from engine.highlights import highlights
@@ -364,7 +396,7 @@ def _hits(
     for rank, (row, id_) in enumerate(zip(order.top.tolist(), ids.tolist(), strict=True), start=1):
         passage = passages[id_]
         bm25_at, dense_at = (side.get(id_) for side in sides)
-        logit = None if order.logits is None else float(order.logits[row])
+        logit = None if order.read is None else float(order.read.logits[row])
         yield Hit(
             key=passage.key,
             passage_id=id_,
@@ -383,8 +415,8 @@ def _hits(
             dense_rank=None if dense_at is None else dense_at + 1,
             dense_score=None if exact is None else float(exact[rank - 1]),
             fused_score=float(found.ranking.scores[row]) if found.bm25 and found.dense else None,
-            first_stage_z=None if order.z is None else float(order.z[row]),
+            first_stage_z=None if order.read is None else float(order.read.z[row]),
             rerank_logit=logit,
             rerank_score=None if logit is None else float(_sigmoid(np.float32(logit).reshape(1))[0]),
-            truncated=bool(truncated is not None and truncated[row]),
+            truncated=bool(order.read is not None and order.read.truncated[row]),
         )

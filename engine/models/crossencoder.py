@@ -1,6 +1,7 @@
 """The second stage: a cross-encoder reads a question and a passage together and gives one logit."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -8,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
+from engine.models import draft as drafts
 from engine.models import pairs as assembly
 from engine.models import planner, registry
 from engine.models.architecture import read_json
 from engine.models.tokenization import TextTokenizer, length_limit
-from engine.records import LongPassages, Ragged
+from engine.records import LongPassages, Ragged, Ranking
 
-__all__ = ["Activation", "CrossEncoder", "PairScorer", "Scores"]
+__all__ = ["Activation", "CrossEncoder", "PairScorer", "Scores", "TopScores"]
 
 Activation = Literal["sigmoid", "none"]
 
@@ -34,12 +36,33 @@ class Scores(NamedTuple):
     truncated: NDArray[np.bool_]
 
 
+class TopScores(NamedTuple):
+    """What a cross-encoder says of pairs of which only each question's first k matter.
+
+    Attributes:
+        logits: float32[p].
+        truncated: bool[p], whether part of the pair's passage was not read.
+        drafted: bool[p], whether the logit is the rough one of a draft; no such pair is among its question's first k.
+    """
+
+    logits: NDArray[np.float32]
+    truncated: NDArray[np.bool_]
+    drafted: NDArray[np.bool_]
+
+
 class PairScorer(Protocol):
     """How a cross-encoder is run: on packed tokens, or through sentence-transformers."""
 
     max_length: int
     device: str
-    precision: str
+
+    @property
+    def precision(self) -> str:
+        """Precision of its scores."""
+
+    @property
+    def draft_precision(self) -> str | None:
+        """Precision of the drafts that it can make, None when it makes none."""
 
     @property
     def tokenizer_hash(self) -> str:
@@ -49,9 +72,15 @@ class PairScorer(Protocol):
         """What is stored of passages."""
 
     def score(
-        self, questions: Sequence[str], passages: Ragged, pairs: NDArray[np.integer[Any]], long_passages: LongPassages
+        self,
+        questions: Sequence[str],
+        passages: Ragged,
+        pairs: NDArray[np.integer[Any]],
+        long_passages: LongPassages,
+        *,
+        draft: bool = False,
     ) -> Scores:
-        """Logits of pairs, integers[p, 2] of question and passage rows."""
+        """Logits of pairs, integers[p, 2] of question and passage rows; rough ones for a draft."""
 
 
 class CrossEncoder:
@@ -59,6 +88,10 @@ class CrossEncoder:
 
     Scores equal those of `sentence_transformers.CrossEncoder(...).predict` up to rounding. Models of the BERT family
     (BERT, XLM-R, RoBERTa, CamemBERT, ELECTRA) run on packed tokens; any other one through sentence-transformers.
+
+    Precision `auto` gives fp32's scores on a CPU. Where the processor gains by bf16, `rank` and `score_top`, of which
+    only the first k matter, draft all scores in bf16 and compute in fp32 those that can stand among the first k. On a
+    GPU `auto` is fp16, whose rounding may swap close neighbours. Any other precision holds for all scores.
 
     Args:
         name_or_path: a folder, or a name on the Hugging Face hub.
@@ -71,6 +104,8 @@ class CrossEncoder:
         name: as given.
         folder: where the model lies.
         max_length: tokens of a pair, special tokens included.
+        precision: of its scores.
+        draft_precision: of the drafts behind `rank` and `score_top`, None where there are none.
         tokenizer_hash: of what decides the tokens of a passage; stored tokens are keyed by it.
         default_activation: what the model's folder says turns a logit into a score.
         default_interpolate: the weight of the first stage that the model's `config.json` recommends
@@ -105,6 +140,7 @@ class CrossEncoder:
         self.max_length = self._scorer.max_length
         self.device = self._scorer.device
         self.precision = self._scorer.precision
+        self.draft_precision = self._scorer.draft_precision
 
     def _load(self, device: str, precision: str, max_length: int | None, batch_tokens: int | None) -> PairScorer:
         try:
@@ -155,6 +191,72 @@ class CrossEncoder:
         """
         return self._scorer.score(questions, passages, pairs, long_passages)
 
+    def score_top(
+        self,
+        questions: Sequence[str],
+        passages: Ragged,
+        pairs: NDArray[np.integer[Any]],
+        k: int,
+        *,
+        added: NDArray[np.float32] | None = None,
+        long_passages: LongPassages = "truncate",
+    ) -> TopScores:
+        """Score pairs of which only each question's first k matter: those are as `score_tokens` gives them.
+
+        The others stand below them, and may have the rough logit of a draft; see `engine.models.draft` for how surely.
+
+        Args:
+            questions: texts.
+            passages: what `tokenize_passages` gave, one row a passage.
+            pairs: integers[p, 2], row of the question and row of the passage.
+            k: how many of each question matter.
+            added: float32[p], added to each logit before a question's pairs are put in order; None: nothing.
+            long_passages: see `score_tokens`.
+
+        Raises:
+            InvalidOption: k is less than 1.
+            DeviceError: the device's memory does not hold a single pair.
+        """
+        if k < 1:
+            raise InvalidOption(f"{k} is less than 1", where="k")
+        if self.draft_precision is None:
+            scores = self.score_tokens(questions, passages, pairs, long_passages=long_passages)
+            return TopScores(*scores, np.zeros(len(pairs), np.bool_))
+        truncated = np.zeros(len(pairs), np.bool_)
+
+        def score(rows: NDArray[np.intp], *, draft: bool) -> NDArray[np.float32]:
+            found = self._scorer.score(questions, passages, pairs[rows], long_passages, draft=draft)
+            truncated[rows] = found.truncated
+            return found.logits
+
+        added = np.zeros(len(pairs), np.float32) if added is None else added
+        settled = drafts.settle(
+            pairs[:, 0], added, k, draft=partial(score, draft=True), exact=partial(score, draft=False)
+        )
+        return TopScores(settled.logits, truncated, settled.drafted)
+
+    def rank(
+        self, question: str, passages: Sequence[str], k: int = 10, *, activation: Activation | None = None
+    ) -> Ranking:
+        """The k best passages for a question, with the scores that `score` gives them; faster than scoring all.
+
+        Args:
+            question: text.
+            passages: texts.
+            k: how many are wanted.
+            activation: see `score`.
+
+        Returns:
+            Rows of `passages` as ids, int64[min(k, n)], best first, ties by row; and their scores.
+
+        Raises:
+            InvalidOption: k is less than 1.
+        """
+        questions, tokens, pairs = self._prepare([(question, passage) for passage in passages])
+        logits = self.score_top(questions, tokens, pairs, k).logits
+        best = np.argsort(-logits, kind="stable")[:k]
+        return Ranking(best.astype(np.int64), self._activated(logits[best], activation))
+
     def score(
         self, question: str, passages: Sequence[str], *, activation: Activation | None = None
     ) -> NDArray[np.float32]:
@@ -175,6 +277,9 @@ class CrossEncoder:
         blocks = (slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(pairs), _PAIRS_AT_ONCE))
         for block, (questions, passages, rows) in planner.ahead(blocks, lambda block: self._prepare(pairs[block])):
             logits[block] = self.score_tokens(questions, passages, rows).logits
+        return self._activated(logits, activation)
+
+    def _activated(self, logits: NDArray[np.float32], activation: Activation | None) -> NDArray[np.float32]:
         return logits if (activation or self.default_activation) == "none" else sigmoid(logits)
 
     def _prepare(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[str], Ragged, NDArray[np.int64]]:
@@ -196,16 +301,19 @@ class PackedScorer:
     ) -> None:
         from engine.models import runtime
 
-        self._runtime = runtime.load(folder, task="classify", device=device, precision=precision)
-        architecture = self._runtime.architecture
+        self._model = runtime.Model(folder, task="classify", device=device)
+        self.precision, self.draft_precision = self._model.precisions(precision)
+        architecture = self._model.architecture
         check_labels(folder, architecture.labels)
         self._tokenizer = TextTokenizer(folder)
         self._template = self._tokenizer.pair_template()
         self._tokenizer.check_fits(architecture.vocabulary)
         self.max_length = length_limit(folder, architecture.max_length, max_length)
         assembly.room_for_text(self._template, self.max_length, texts=2)
-        self._budget = batch_tokens or self._runtime.preferred_batch_tokens
-        self.device, self.precision = self._runtime.device, self._runtime.precision
+        self._budget = batch_tokens
+        self.device = self._model.device
+        if self.draft_precision is None:
+            self._model.runtime(self.precision)
 
     @property
     def tokenizer_hash(self) -> str:
@@ -215,14 +323,22 @@ class PackedScorer:
         return self._tokenizer.tokenize(texts)
 
     def score(
-        self, questions: Sequence[str], passages: Ragged, pairs: NDArray[np.integer[Any]], long_passages: LongPassages
+        self,
+        questions: Sequence[str],
+        passages: Ragged,
+        pairs: NDArray[np.integer[Any]],
+        long_passages: LongPassages,
+        *,
+        draft: bool = False,
     ) -> Scores:
         if not len(pairs):
             return Scores(np.empty(0, np.float32), np.empty(0, np.bool_))
         sequences, owners, truncated = assembly.pair_sequences(
             self._template, self._tokenizer.tokenize(questions), passages, pairs, self.max_length, long_passages
         )
-        found = planner.run(self._runtime, sequences.lengths, sequences.pack, self._budget)[:, 0]
+        runtime = self._model.runtime(self.draft_precision if draft and self.draft_precision else self.precision)
+        budget = self._budget or runtime.preferred_batch_tokens
+        found = planner.run(runtime, sequences.lengths, sequences.pack, budget)[:, 0]
         if len(owners) == len(pairs):
             return Scores(found, truncated)
         logits = np.full(len(pairs), -np.inf, np.float32)

@@ -29,6 +29,7 @@ class SentenceTransformersScorer:
     """
 
     tokenizer_hash = "utf-8"
+    draft_precision: str | None = None
 
     def __init__(self, folder: Path, device: str, precision: str, max_length: int | None) -> None:
         with _loading(folder):
@@ -50,7 +51,13 @@ class SentenceTransformersScorer:
         return Ragged(np.frombuffer(b"".join(encoded), np.uint8).astype(np.uint16), offsets)
 
     def score(
-        self, questions: Sequence[str], passages: Ragged, pairs: NDArray[np.integer[Any]], long_passages: LongPassages
+        self,
+        questions: Sequence[str],
+        passages: Ragged,
+        pairs: NDArray[np.integer[Any]],
+        long_passages: LongPassages,
+        *,
+        draft: bool = False,  # noqa: ARG002 - it makes none
     ) -> Scores:
         """Logits of pairs, by `predict`.
 

@@ -5,7 +5,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,13 +17,14 @@ from engine.models import device as devices
 from engine.models.architecture import Architecture, Task, read_architecture
 from engine.models.attention import Layout, choose_attention
 from engine.models.batch import PackedBatch
+from engine.models.device import Precision
 from engine.models.encoder import Encoder
 from engine.models.linear import choose_affine
 from engine.models.precision import cpu_precision
 from engine.models.weights import open_weights
 from engine.models.workers import share_out, workers
 
-__all__ = ["Handle", "Runtime", "load", "position_ids"]
+__all__ = ["Handle", "Model", "Precisions", "Runtime", "load", "position_ids"]
 
 _DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CUDA_BATCH_TOKENS = 65_536
@@ -173,37 +175,101 @@ def position_ids(batch: PackedBatch, architecture: Architecture) -> NDArray[np.i
     return counts - np.repeat(batch.starts[:-1] - np.int32(architecture.position_offset), lengths)
 
 
-def load(folder: Path, *, task: Task, device: str = "auto", precision: str = "auto") -> Runtime:
-    """Load the model of a folder.
+class Precisions(NamedTuple):
+    """How a cross-encoder computes.
+
+    Attributes:
+        scores: the precision of its scores.
+        draft: a faster one that shows which candidates deserve those, None where there is none.
+    """
+
+    scores: Precision
+    draft: Precision | None
+
+
+class Model:
+    """A model's folder, its weights mapped once; run in as many precisions as are asked for.
 
     Args:
         folder: holds `config.json` and `model.safetensors`.
         task: `classify` for a cross-encoder's logits, `embed` for pooled states.
         device: see `engine.models.device.choose_devices`.
-        precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto: the fastest that keeps fp32's order.
+
+    Attributes:
+        architecture: of the model.
+        device: where it runs, such as `cpu` or `cuda:0`.
 
     Raises:
         ModelNotFound, ModelDamaged, ModelUnsupported: see `read_architecture` and `open_weights`.
-        DeviceError, InvalidOption: the device or the precision cannot be had here.
+        DeviceError, InvalidOption: the device cannot be had here.
     """
-    architecture = read_architecture(folder, task)
-    chosen = devices.choose_devices(device)
-    devices.check_precision(precision, chosen[0])
-    if precision == "auto":
-        on_cpu = chosen[0].type == "cpu"
-        precision = cpu_precision(architecture.hidden, architecture.intermediate) if on_cpu else "fp16"
-    activations = ("bf16" if devices.cpu().has_bf16_products else "fp32") if precision == "int8" else precision
-    dtype = _DTYPES[activations]
-    tensors = open_weights(folder, architecture)
-    encoders = [
-        Encoder(
-            architecture,
-            tensors,
-            device=one,
-            dtype=dtype,
-            attention=choose_attention(one, dtype),
-            make_affine=choose_affine(one, dtype, quantised=precision == "int8"),
-        )
-        for one in chosen
-    ]
-    return Runtime(encoders, precision)
+
+    def __init__(self, folder: Path, *, task: Task, device: str = "auto") -> None:
+        self.architecture: Architecture = read_architecture(folder, task)
+        self._devices = devices.choose_devices(device)
+        self.device = ",".join(map(str, self._devices))
+        self._tensors = open_weights(folder, self.architecture)
+        self._runtimes: dict[Precision, Runtime] = {}
+        self._loading = Lock()
+
+    def fastest(self, asked: str) -> Precision:
+        """The precision asked for; for auto, the half precision where this device gains by it, else fp32.
+
+        Raises:
+            InvalidOption: the precision means nothing, or the device does not have it.
+        """
+        first = self._devices[0]
+        devices.check_precision(asked, first)
+        if asked != "auto":
+            return cast(Precision, asked)
+        return cpu_precision(self.architecture.hidden, self.architecture.intermediate) if self._on_cpu else "fp16"
+
+    def precisions(self, asked: str) -> Precisions:
+        """How a cross-encoder computes.
+
+        On a CPU, auto is fp32's scores, after a draft in half precision where that is faster; on a GPU, fp16 alone.
+
+        Raises:
+            InvalidOption: see `fastest`.
+        """
+        fastest = self.fastest(asked)
+        if asked == "auto" and self._on_cpu and fastest != "fp32":
+            return Precisions("fp32", fastest)
+        return Precisions(fastest, None)
+
+    def runtime(self, precision: Precision) -> Runtime:
+        """The model ready to run in a precision that `fastest` or `precisions` named; made once, by any thread."""
+        with self._loading:
+            if precision not in self._runtimes:
+                self._runtimes[precision] = self._load(precision)
+            return self._runtimes[precision]
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self._devices[0].type == "cpu"
+
+    def _load(self, precision: Precision) -> Runtime:
+        activations = ("bf16" if devices.cpu().has_bf16_products else "fp32") if precision == "int8" else precision
+        dtype = _DTYPES[activations]
+        encoders = [
+            Encoder(
+                self.architecture,
+                self._tensors,
+                device=one,
+                dtype=dtype,
+                attention=choose_attention(one, dtype),
+                make_affine=choose_affine(one, dtype, quantised=precision == "int8"),
+            )
+            for one in self._devices
+        ]
+        return Runtime(encoders, precision)
+
+
+def load(folder: Path, *, task: Task, device: str = "auto", precision: str = "auto") -> Runtime:
+    """Load the model of a folder in one precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto, the fastest.
+
+    Raises:
+        ModelNotFound, ModelDamaged, ModelUnsupported, DeviceError, InvalidOption: see `Model`.
+    """
+    model = Model(folder, task=task, device=device)
+    return model.runtime(model.fastest(precision))

@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -145,6 +145,21 @@ def _default_models(settings: Settings) -> Iterator[Check]:
             yield Check(role, "works", f"{name} ({folder})")
 
 
+def _precision(settings: Settings) -> Iterator[Check]:
+    """How the default reranker would compute; nothing where it is not at hand, or is not ours to run."""
+    from engine.errors import ModelUnsupported
+    from engine.models.registry import locate
+
+    if (folder := locate(settings.reranker_or_default)) is None:
+        return
+    from engine.models import runtime
+
+    with suppress(ModelUnsupported):
+        chosen = runtime.Model(folder, task="classify", device=settings.device).precisions(settings.precision)
+        draft = f"{chosen.draft} draft, the first hits again in " if chosen.draft else ""
+        yield Check("precision", "works", f"{settings.precision}: {draft}{chosen.scores}")
+
+
 def _folders(_: Settings) -> Iterator[Check]:
     for name, variable, folder in (
         ("data folder", "FOUILLE_DATA_DIR", data_dir()),
@@ -180,6 +195,7 @@ _LOOKS: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "torch": _torch,
     "models": _transformers,
     "default models": _default_models,
+    "precision": _precision,
     "folders": _folders,
     "completion": _completion,
 }

@@ -162,6 +162,11 @@ def explain(result: SearchResult) -> str:
         steps.append("no reranker")
     else:
         steps.append(sanitise_line(result.reranker))
+        if result.draft_precision is not None:
+            again = f"{result.rescored} of {result.candidates} again in {result.precision}"
+            steps.append(f"{result.draft_precision} draft, {again}")
+        elif result.precision is not None:
+            steps.append(result.precision)
         steps.append(f"{result.truncated} truncated")
     return " → ".join(steps)
 

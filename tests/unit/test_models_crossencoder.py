@@ -36,7 +36,13 @@ class SumRuntime:
 @pytest.fixture
 def runtime(monkeypatch):
     made = SumRuntime()
-    monkeypatch.setattr("engine.models.runtime.load", lambda *_, **__: made)
+    opened = SimpleNamespace(
+        architecture=made.architecture,
+        device=made.device,
+        precisions=lambda _asked: ("fp32", None),
+        runtime=lambda _precision: made,
+    )
+    monkeypatch.setattr("engine.models.runtime.Model", lambda *_, **__: opened)
     return made
 
 

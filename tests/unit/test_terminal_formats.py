@@ -37,6 +37,9 @@ RESULT = SearchResult(
     candidates=100,
     truncated=3,
     reranker="mini",
+    precision="fp32",
+    draft_precision="bf16",
+    rescored=13,
 )
 
 GOLDEN_HIT = (
@@ -60,6 +63,9 @@ def test_json_holds_the_search_and_its_hits() -> None:
         "question": "comment figer ?",
         "first_stage": "bm25",
         "reranker": "mini",
+        "precision": "fp32",
+        "draft_precision": "bf16",
+        "rescored": 13,
         "candidates": 100,
         "truncated": 3,
         "timings": {"bm25": 0.001, "total": 0.25},

@@ -122,8 +122,17 @@ def test_explain_shows_both_parts_of_an_interpolated_score() -> None:
 
 
 def test_explain_says_how_the_search_went() -> None:
-    result = replace(RESULT, candidates=100, reranker="mini", truncated=4)
-    assert render(result, PLAIN, explained=True).startswith("bm25 → 100 candidates → mini → 4 truncated\n")
+    result = replace(RESULT, candidates=100, reranker="mini", precision="fp32", truncated=4)
+    assert render(result, PLAIN, explained=True).startswith("bm25 → 100 candidates → mini → fp32 → 4 truncated\n")
+
+
+def test_explain_says_what_was_scored_again_after_a_draft() -> None:
+    result = replace(
+        RESULT, candidates=100, reranker="mini", precision="fp32", draft_precision="bf16", rescored=13, truncated=4
+    )
+    assert render(result, PLAIN, explained=True).startswith(
+        "bm25 → 100 candidates → mini → bf16 draft, 13 of 100 again in fp32 → 4 truncated\n"
+    )
 
 
 def test_timing_ends_with_the_total() -> None:
