@@ -1,18 +1,19 @@
 """From one file to its documents: the reader is called, its failures become rejections, its text takes one form."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
+from engine.documents.datasets import dataset_records
 from engine.documents.discovery import Found
 from engine.documents.expansion import open_expanded, read_expanded
-from engine.documents.extraction import MOST_TITLE, Columns, Unreadable
+from engine.documents.extraction import MOST_TITLE, Columns, Record, Unreadable
 from engine.documents.readers import PLAIN_TEXT, Format, format_of, record_reader, whole_reader
 from engine.documents.text import check_text, in_one_line, normalise, readable_name
 from engine.records import Document, Rejection
 
-__all__ = ["Placed", "count_documents", "read_file", "read_records", "read_stdin"]
+__all__ = ["Placed", "count_documents", "read_dataset", "read_file", "read_records", "read_stdin"]
 
 EMPTY = "empty document"
 
@@ -98,10 +99,21 @@ def read_stdin(columns: Columns) -> Iterator[Placed | Rejection]:
     yield from _records(sys.stdin.buffer, "stdin", form, columns, None, "")
 
 
+def read_dataset(spec: str) -> Iterator[Placed | Rejection]:
+    """The documents of `irds:ID`; raises as `engine.documents.datasets.dataset_records`."""
+    yield from _placed(dataset_records(spec), spec, "irds", None, "")
+
+
 def _records(
     stream: BinaryIO, where: str, form: Format, columns: Columns, missing_id: str | None, prefix: str
 ) -> Iterator[Placed | Rejection]:
-    for record in record_reader(form)(stream, columns):
+    yield from _placed(record_reader(form)(stream, columns), where, form.name, missing_id, prefix)
+
+
+def _placed(
+    records: Iterable[Record | Rejection], where: str, form: str, missing_id: str | None, prefix: str
+) -> Iterator[Placed | Rejection]:
+    for record in records:
         if isinstance(record, Rejection):
             yield Rejection(where, record.reason, record.line)
             continue
@@ -114,7 +126,7 @@ def _records(
         if reason or not key.strip() or not text.strip():
             yield Rejection(where, reason or ("empty id" if text.strip() else EMPTY), record.line)
             continue
-        metadata: dict[str, Any] = {"format": form.name} | dict(record.metadata)
+        metadata: dict[str, Any] = {"format": form} | dict(record.metadata)
         yield Placed(Document(key, text, title, metadata), where, record.line)
 
 

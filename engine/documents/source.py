@@ -7,24 +7,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from engine.documents.datasets import IRDS, count_records, open_dataset
 from engine.documents.discovery import CORPUS_NAMES, Found, Pattern, display, walk
 from engine.documents.extraction import Columns
-from engine.documents.reading import Placed, count_documents, read_file, read_records, read_stdin
+from engine.documents.reading import Placed, count_documents, read_dataset, read_file, read_records, read_stdin
 from engine.errors import SourceNotFound
 from engine.records import Document, Rejection
 
 __all__ = ["Columns", "Source", "open_source"]
 
-_Kind = Literal["folder", "file", "glob", "stdin", "beir"]
+_Kind = Literal["folder", "file", "glob", "stdin", "beir", "dataset"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder, a file, a glob, a BEIR folder or standard input; `open_source` makes one.
+    """A folder, a file, a glob, a BEIR folder, an ir_datasets collection or standard input; `open_source` makes one.
 
     Attributes:
         name: first part of the keys of its files; `rename` changes it where two sources would share it.
-        location: its resolved path (a glob: the pattern below its resolved base), `-` for standard input.
+        location: its resolved path (a glob: the pattern below its resolved base), `irds:ID`, `-` for standard input.
         columns: which columns or fields of its records to read.
     """
 
@@ -43,7 +44,7 @@ class Source:
     @property
     def keeps_passages(self) -> bool:
         """Whether its documents are passages already, so that no splitter should cut them."""
-        return self.is_beir
+        return self.is_beir or self.kind == "dataset"
 
     def rename(self, name: str) -> "Source":
         """The same source under another name."""
@@ -79,6 +80,8 @@ class Source:
     def _items(self, skipped: Counter[str]) -> Iterator[Placed | Rejection]:
         if self.kind == "stdin":
             yield from read_stdin(self.columns)
+        elif self.kind == "dataset":
+            yield from read_dataset(self.location)
         elif self.kind == "beir":
             corpus = _corpus(self.base)
             if corpus is None:
@@ -94,9 +97,11 @@ class Source:
                     yield from read_file(found, f"{self.name}/{found.name}", self.columns, is_alone=False)
 
     def expected(self) -> int | None:
-        """About how many documents `read` will give, for a progress bar; None for standard input."""
+        """About how many documents `read` will give, for a progress bar; None where only reading them tells."""
         if self.kind == "stdin":
             return None
+        if self.kind == "dataset":
+            return count_records(self.location)
         if self.kind in ("folder", "glob"):
             found: Iterable[Found | Rejection] = self.files()
         else:
@@ -111,14 +116,17 @@ class Source:
 
 
 def open_source(spec: str, *, columns: Columns | None = None) -> Source:
-    """Find what `spec` names: a folder, a file, a glob, a BEIR folder, or `-` for JSONL on standard input.
+    """Find what `spec` names: a folder, a file, a glob, a BEIR folder, `irds:ID`, or `-` for JSONL on standard input.
 
     Raises:
+        DependencyMissing: `irds:ID` without ir_datasets.
         SourceNotFound: it does not exist, cannot be read, or holds no file that could be read.
     """
     columns = columns or Columns()
     if spec == "-":
         return Source("stdin", "-", "stdin", Path(), columns=columns)
+    if spec.startswith(IRDS):
+        return _dataset(spec)
     if not spec.strip() or "\0" in spec:
         raise SourceNotFound("a source without a name", hint="name a folder, a file, a glob, or - for JSONL on stdin")
     path = Path(spec).expanduser()
@@ -134,6 +142,13 @@ def open_source(spec: str, *, columns: Columns | None = None) -> Source:
     if _corpus(base):
         return Source(name, location, "beir", base, columns=columns)
     return _with_files(Source(name, location, "folder", base, columns=columns))
+
+
+def _dataset(spec: str) -> Source:
+    with open_dataset(spec) as dataset:
+        if not dataset.has_docs():
+            raise SourceNotFound("this ir_datasets collection has no documents", where=spec)
+    return Source(spec.removeprefix(IRDS), spec, "dataset", Path())
 
 
 def _glob(path: Path, columns: Columns) -> Source:

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.errors import DependencyMissing, EvaluationError
+from engine.documents.datasets import IRDS, dataset_records, open_dataset
+from engine.errors import EvaluationError, SourceNotFound
 from engine.evaluation.lines import numbered_lines
 from engine.records import Document, passage_input
 
 __all__ = ["IRDS", "CorpusPassage", "documents", "irds_dataset", "json_lines", "read_corpus"]
 
-IRDS = "irds:"
 _CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz")
 
 
@@ -99,32 +100,27 @@ def tsv_lines(path: Path) -> Iterator[tuple[int, str, str]]:
         yield number, identifier, text
 
 
-def irds_dataset(spec: str) -> Any:
-    """The ir_datasets collection that `irds:ID` names.
+@contextmanager
+def irds_dataset(spec: str) -> Iterator[Any]:
+    """The ir_datasets collection that `irds:ID` names, to be read within the block.
 
     Raises:
         DependencyMissing: ir_datasets is not installed.
-        EvaluationError: it knows no such id.
+        EvaluationError: it knows no such id, or a file cannot be downloaded or read.
     """
-    try:
-        import ir_datasets
-    except ImportError:
-        raise DependencyMissing("ir_datasets is not installed", hint="pip install 'fouille[eval]'") from None
-    name = spec.removeprefix(IRDS)
-    try:
-        return ir_datasets.load(name)
-    except KeyError:
-        raise EvaluationError(
-            f"ir_datasets knows no collection {name!r}", hint="see ir-datasets.com for the ids"
-        ) from None
+    with _source_errors(spec), open_dataset(spec) as dataset:
+        yield dataset
 
 
 def _from_irds(spec: str) -> Iterator[CorpusPassage]:
-    dataset = irds_dataset(spec)
-    if not dataset.has_docs():
-        raise EvaluationError("this ir_datasets collection has no documents", where=spec)
-    for document in dataset.docs_iter():
-        title = getattr(document, "title", "") or ""
-        text = getattr(document, "text", None)
-        # Records with other fields (body, abstract) say themselves what there is to read.
-        yield CorpusPassage(document.doc_id, *(("", document.default_text()) if text is None else (title, text)))
+    with _source_errors(spec):
+        for record in dataset_records(spec):
+            yield CorpusPassage(str(record.id), record.title, record.text)
+
+
+@contextmanager
+def _source_errors(spec: str) -> Iterator[None]:
+    try:
+        yield
+    except SourceNotFound as error:
+        raise EvaluationError(error.what, where=spec, hint="see ir-datasets.com") from error

@@ -106,12 +106,12 @@ def _split_of(folder: Path) -> Path:
 
 
 def _from_irds(spec: str) -> Qrels:
-    dataset = irds_dataset(spec)
-    if not dataset.has_qrels():
-        raise EvaluationError("this ir_datasets collection has no qrels", where=spec)
     grades: dict[str, dict[str, int]] = {}
-    for judgement in dataset.qrels_iter():
-        grades.setdefault(judgement.query_id, {})[judgement.doc_id] = judgement.relevance
+    with irds_dataset(spec) as dataset:
+        if not dataset.has_qrels():
+            raise EvaluationError("this ir_datasets collection has no qrels", where=spec)
+        for judgement in dataset.qrels_iter():
+            grades.setdefault(judgement.query_id, {})[judgement.doc_id] = judgement.relevance
     return Qrels(grades, name=spec)
 
 

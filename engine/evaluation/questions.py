@@ -77,8 +77,8 @@ def _from_jsonl(path: Path) -> Iterator[tuple[str, Question]]:
 
 
 def _from_irds(spec: str) -> Iterator[tuple[str, Question]]:
-    dataset = irds_dataset(spec)
-    if not dataset.has_queries():
-        raise EvaluationError("this ir_datasets collection has no questions", where=spec)
-    for query in dataset.queries_iter():
-        yield spec, Question(query.query_id, query.default_text())
+    with irds_dataset(spec) as dataset:
+        if not dataset.has_queries():
+            raise EvaluationError("this ir_datasets collection has no questions", where=spec)
+        for query in dataset.queries_iter():
+            yield spec, Question(query.query_id, query.default_text())
