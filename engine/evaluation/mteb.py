@@ -24,7 +24,7 @@ try:
     import mteb
     from mteb.models import ModelMeta
 except ImportError:
-    raise DependencyMissing("mteb is not installed", hint="pip install 'mteb>=2'") from None
+    raise DependencyMissing("mteb is not installed", hint="pip install 'fouille[eval]'") from None
 
 __all__ = ["MtebCrossEncoder", "MtebEncoder", "benchmark_task"]
 
@@ -86,7 +86,7 @@ def benchmark_task(
     """Runs one task of mteb with the models given; mteb fetches its data.
 
     Raises:
-        EvaluationError: mteb knows no such task, or no model was given.
+        EvaluationError: mteb knows no such task, its data cannot be downloaded, or no model was given.
     """
     from engine.evaluation.protocols import BenchmarkTable, Row
     from engine.models import BiEncoder
@@ -105,6 +105,10 @@ def benchmark_task(
         raise EvaluationError("no model to measure", where=name, hint="name --reranker or --encoder")
     rows = []
     for model in models:
-        results = mteb.evaluate(model, [task], overwrite_strategy="always", cache=None)
+        try:
+            results = mteb.evaluate(model, [task], overwrite_strategy="always", cache=None)
+        except OSError as error:  # the hub's client and datasets raise its subclasses where they have no network
+            reason = " ".join(str(error).split())[:160]
+            raise EvaluationError(f"its data cannot be downloaded: {reason}", where=f"mteb:{name}") from error
         rows.append(Row(model.mteb_model_meta.name, False, {"main score": 100 * results.task_results[0].get_score()}))
     return [BenchmarkTable(f"mteb:{name}", name, ("main score",), tuple(rows))]

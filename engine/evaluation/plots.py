@@ -11,10 +11,21 @@ from engine.evaluation.measures import Evaluation, evaluate
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.runs import Run
 
-__all__ = ["CUTOFFS", "plot_differences", "plot_recall"]
+__all__ = ["CUTOFFS", "check_plot_path", "plot_differences", "plot_recall"]
 
 CUTOFFS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _ENDINGS = (".png", ".svg")
+
+
+def check_plot_path(path: str | Path) -> Path:
+    """The path, before anything is computed for it.
+
+    Raises:
+        EvaluationError: it ends neither in .png nor in .svg.
+    """
+    if Path(path).suffix.lower() not in _ENDINGS:
+        raise EvaluationError(f"a plot ends in {' or '.join(_ENDINGS)}", where=path)
+    return Path(path)
 
 
 def plot_differences(baseline: Evaluation, run: Evaluation, measure: str, path: str | Path) -> None:
@@ -30,8 +41,10 @@ def plot_differences(baseline: Evaluation, run: Evaluation, measure: str, path: 
     figure, axes = _figure()
     axes.bar(np.arange(1, len(delta) + 1), delta, width=1.0, color=np.where(delta >= 0, "#2a78b5", "#c44e52"))
     axes.axhline(0, color="black", linewidth=0.8)
+    axes.grid(axis="y", alpha=0.3)
     gained, lost = int((delta > 0).sum()), int((delta < 0).sum())
     axes.set(
+        xlim=(0.5, len(delta) + 0.5),
         xlabel=f"questions ({gained} better, {len(delta) - gained - lost} equal, {lost} worse)",
         ylabel=f"{measure}: {run.run} - {baseline.run}",
     )
@@ -70,9 +83,7 @@ def _figure() -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: str | Path) -> None:
-    path = Path(path)
-    if path.suffix.lower() not in _ENDINGS:
-        raise EvaluationError(f"a plot ends in {' or '.join(_ENDINGS)}", where=path)
+    path = check_plot_path(path)
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:

@@ -1,34 +1,24 @@
-"""Named protocols, run from start to end, with what the models' cards publish beside what was measured."""
+"""Named protocols: their data, their measures, their tables, and what the models' cards publish under each."""
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import EvaluationError
-from engine.evaluation.batch import run_questions
-from engine.evaluation.corpora import IRDS, documents
-from engine.evaluation.measures import evaluate
+from engine.evaluation.corpora import IRDS
 from engine.evaluation.mmarco import MMarco
-from engine.evaluation.provenance import file_fingerprint
 from engine.evaluation.qrels import Qrels, read_qrels
 from engine.evaluation.questions import Question, read_questions
-from engine.evaluation.rerank import CorpusPassages, rerank
-from engine.evaluation.runs import Run, read_run
-from engine.records import FirstStage, SearchOptions
+from engine.evaluation.runs import Run
 
 if TYPE_CHECKING:
     import pandas
 
-    from engine.collection import Collection
-    from engine.models import CrossEncoder
-    from engine.settings import Settings
+__all__ = ["MTEB", "PROTOCOLS", "BenchmarkTable", "Protocol", "Row", "Task", "protocol_of", "published", "tasks"]
 
-__all__ = ["PROTOCOLS", "BenchmarkTable", "Protocol", "Row", "Task", "benchmark", "published", "tasks"]
-
-Progress = Callable[[str, int, int | None], None]
 SMALL_DEV, TRAIN_500, BEIR, MTEB = "mmarco-fr-small-dev", "mmarco-fr-train500", "beir:", "mteb:"
 
 
@@ -93,6 +83,19 @@ class Task:
     qrels: Qrels
     candidates: Run | None = None
     cards: str | None = None
+
+    def first(self, count: int) -> "Task":
+        """The task with its first questions alone."""
+        questions = self.questions[:count]
+        kept = {question.id for question in questions}
+        qrels = Qrels({q: grades for q, grades in self.qrels.items() if q in kept}, name=self.qrels.name)
+        candidates = self.candidates
+        if candidates is not None:
+            scored = {
+                q: dict(zip(r.documents, r.scores.tolist(), strict=True)) for q, r in candidates.items() if q in kept
+            }
+            candidates = Run(scored, name=candidates.name)
+        return replace(self, questions=questions, qrels=qrels, candidates=candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,126 +198,3 @@ def _small_dev(mmarco: MMarco) -> list[Task]:
         asked = [question for question in questions if question.id in qrels]
         found.append(Task("given candidates (positives and hard negatives)", corpus, asked, qrels, run, SMALL_DEV))
     return found
-
-
-def benchmark(
-    name: str,
-    folder: str | Path,
-    *,
-    reranker: "CrossEncoder | None",
-    data: str | Path | None = None,
-    first_stage: FirstStage = "bm25",
-    encoder: str | None = None,
-    settings: "Settings | None" = None,
-    depth: int = 1000,
-    limit: int | None = None,
-    restart: bool = False,
-    progress: Progress | None = None,
-) -> list[BenchmarkTable]:
-    """Runs a protocol and gives its tables; runs, provenance and the collection stay in `folder`.
-
-    Args:
-        name: a protocol of `PROTOCOLS`.
-        folder: where the work lies; an interrupted benchmark goes on there.
-        reranker: the cross-encoder to measure; None measures the first stage alone.
-        data: folder of a local copy of mMARCO.
-        first_stage: bm25, dense or hybrid.
-        encoder: bi-encoder of a dense or hybrid first stage.
-        settings: device and precision of the first stage.
-        depth: candidates that the first stage hands to the reranker.
-        limit: the first questions only: a trial, which the tables say.
-        restart: drop interrupted runs.
-        progress: called with (part, done, total).
-
-    Raises:
-        EvaluationError: no such protocol, no data, or nothing to measure without a reranker.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    protocol = protocol_of(name)
-    if protocol.name == MTEB:
-        from engine.evaluation.mteb import benchmark_task
-
-        return benchmark_task(name.removeprefix(MTEB), reranker=reranker, encoder=encoder, settings=settings)
-    tables = []
-    for task in (_limited(one, limit) for one in tasks(name, data)):
-        measured: list[Row] = []
-        run = task.candidates
-        if run is None:
-            collection = _indexed(task.corpus, folder / "collection", first_stage, encoder, settings, progress)
-            with collection:
-                path = folder / f"{first_stage}.trec"
-                options = SearchOptions(k=depth, first_stage=first_stage, rerank=False)
-                run_questions(collection, task.questions, path, options, restart=restart, progress=progress)
-            run = read_run(path)
-            measured.append(_measured(run, task, protocol, first_stage))
-        notices = [f"the first {limit} questions only"] if limit else []
-        if reranker is not None:
-            path = folder / f"{'reranked' if task.candidates is None else 'candidates'}-{Path(reranker.name).name}.trec"
-            inputs = {"candidates": "given" if task.candidates else file_fingerprint(folder / f"{first_stage}.trec")}
-            report = rerank(
-                run,
-                task.questions,
-                CorpusPassages(task.corpus),
-                reranker,
-                path,
-                depth=depth,
-                interpolate=0.0,
-                inputs=inputs,
-                restart=restart,
-                progress=progress,
-            )
-            notices += [f"{report.pairs:,} pairs, {report.pairs_per_second:,.0f}/s, {report.truncated:,} truncated"]
-            before = "" if task.candidates else f"{first_stage} + "
-            measured.append(_measured(read_run(path), task, protocol, before + Path(reranker.name).name))
-        elif task.candidates is not None:
-            notices += ["not measured: no reranker was given"]
-        rows = (*measured, *(published(task.cards) if task.cards else ()))
-        tables.append(BenchmarkTable(name, task.title, protocol.measures, rows, tuple(notices)))
-    if not any(not row.published for table in tables for row in table.rows):
-        raise EvaluationError("nothing to measure without a reranker", where=name, hint="name one with --reranker")
-    return tables
-
-
-def _limited(task: Task, limit: int | None) -> Task:
-    if limit is None:
-        return task
-    questions = task.questions[:limit]
-    kept = {question.id for question in questions}
-    candidates = task.candidates
-    if candidates is not None:
-        scored = {q: dict(zip(r.documents, r.scores.tolist(), strict=True)) for q, r in candidates.items() if q in kept}
-        candidates = Run(scored, name=candidates.name)
-    qrels = Qrels({q: grades for q, grades in task.qrels.items() if q in kept}, name=task.qrels.name)
-    return replace(task, questions=questions, qrels=qrels, candidates=candidates)
-
-
-def _measured(run: Run, task: Task, protocol: Protocol, system: str) -> Row:
-    means = evaluate(run, task.qrels, protocol.measures).means
-    return Row(system, False, {measure: 100 * mean for measure, mean in means.items()})
-
-
-def _indexed(
-    corpus: str,
-    path: Path,
-    first_stage: FirstStage,
-    encoder: str | None,
-    settings: "Settings | None",
-    progress: Progress | None,
-) -> "Collection":
-    """A collection of the corpus, passages whole under their own ids; what is already indexed is skipped."""
-    from engine.collection import Collection
-
-    if path.exists():
-        collection = Collection.open(path, settings=settings)
-        if first_stage not in (collection.info()["first_stage"], "bm25"):
-            collection.widen(first_stage, encoder)
-    else:
-        collection = Collection.create(
-            path, first_stage=first_stage, encoder=encoder, splitter="none", settings=settings
-        )
-    report = collection.add(documents(corpus), progress=progress)
-    if report.rejected:
-        collection.close()
-        raise EvaluationError(f"{report.rejected} passages were rejected, such as {report.rejections[0]}", where=corpus)
-    return collection

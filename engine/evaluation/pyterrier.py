@@ -1,7 +1,11 @@
 """fouille in PyTerrier pipelines: a retriever over a collection, and a reranker.
 
-PyTerrier drives a JVM of its own, and a process has one. Importing this module starts none. A `FouilleRetriever` on
-BM25 starts fouille's, or joins the one that runs, or says why it cannot; `FouilleReranker` needs no JVM at all.
+PyTerrier drives a JVM of its own, and a process has one. Importing this module starts none, and `FouilleReranker` needs
+none. A `FouilleRetriever` on BM25 starts fouille's, or joins the one that runs, or says why it cannot. Where Terrier's
+own retrievers run beside it, start PyTerrier's first, with fouille's Lucene on its class path (Java 21 or newer):
+
+    pt.java.add_jar(str(indexes.jvm.lucene_jar()))
+    pt.java.init()
 
 >>> import pandas as pd
 >>> from engine.evaluation.pyterrier import FouilleReranker

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from engine.errors import EvaluationError
 from engine.evaluation.measures import Evaluation
-from engine.evaluation.significance import Comparison, Difference
+from engine.evaluation.significance import Comparison
 
 if TYPE_CHECKING:
     from engine.evaluation.tuning import Tuning
@@ -29,8 +31,9 @@ FORMATS = ("text", "json", "csv", "latex")
 Cell = str | float | int | None
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "Δ": r"$\Delta$", "<": "$<$"}
 )
+_LEAST_P = 0.0001  # below it four decimals would say that chance is excluded
 
 
 def measures_table(evaluations: Sequence[Evaluation], comparison: Comparison | None = None) -> list[dict[str, Cell]]:
@@ -70,13 +73,17 @@ def comparison_table(comparison: Comparison) -> list[dict[str, Cell]]:
     ]
 
 
-def changes_table(differences: Sequence[Difference]) -> list[dict[str, Cell]]:
-    """The questions that changed most, by run and measure."""
-    return [
-        {"run": one.run, "measure": one.measure, "question": question, "difference": change}
-        for one in differences
-        for question, change in one.changes
-    ]
+def changes_table(baseline: Evaluation, runs: Sequence[Evaluation], count: int = 10) -> list[dict[str, Cell]]:
+    """By run, the questions that changed most over all measures: `count` at most, with every measure's difference."""
+    rows: list[dict[str, Cell]] = []
+    for run in runs:
+        delta = np.stack([run.scores[measure] - values for measure, values in baseline.scores.items()], axis=1)
+        size = np.abs(delta).sum(axis=1)
+        for place in np.argsort(-size, kind="stable")[:count]:
+            if size[place] > 0:
+                changes = zip(baseline.scores, delta[place].tolist(), strict=True)
+                rows.append({"run": run.run, "question": baseline.questions[place]} | {f"Δ {m}": d for m, d in changes})
+    return rows
 
 
 def per_question_table(evaluations: Sequence[Evaluation]) -> list[dict[str, Cell]]:
@@ -129,7 +136,7 @@ def render(rows: Sequence[Mapping[str, Cell]], form: str) -> str:
         writer.writerow(columns)
         writer.writerows([row[column] for column in columns] for row in rows)
         return stream.getvalue().rstrip("\n")
-    shown = [[_shown(row[column]) for column in columns] for row in rows]
+    shown = [[_shown(column, row[column]) for column in columns] for row in rows]
     numeric = [all(not isinstance(row[column], str) or _marked(row[column]) for row in rows) for column in columns]
     return _latex(columns, shown, numeric) if form == "latex" else _text(columns, shown, numeric)
 
@@ -138,10 +145,16 @@ def _marked(value: Cell) -> bool:
     return isinstance(value, str) and value.endswith("†")
 
 
-def _shown(value: Cell) -> str:
+def _shown(column: str, value: Cell) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    if column == "difference" or column.startswith("Δ "):
+        return f"{value:+.4f}" if value else "0"
+    if column.startswith(("p (", "Holm (")) and value < _LEAST_P:
+        return f"<{_LEAST_P}"
+    return f"{value:.4f}"
 
 
 def _text(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:

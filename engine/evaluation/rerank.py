@@ -168,27 +168,20 @@ def rerank(
             with other options is in the way.
         StorageError: the system refused to write.
     """
+    given = dict(inputs or {})
     options = {
-        "reranker": {"name": Path(reranker.name).name, "hash": reranker.hash, "max_length": reranker.max_length},
         "precision": reranker.precision,
         "depth": depth,
         "interpolate": _weight(reranker, interpolate),
         "long_passages": long_passages,
         "run": run.name,
-        "inputs": dict(inputs or {}),
-        "passages": dict(passages.identity),
     }
+    model = {"name": Path(reranker.name).name, "hash": reranker.hash, "max_length": reranker.max_length}
+    decisive = {**options, "reranker": model, "inputs": given, "passages": dict(passages.identity)}
     started = time.monotonic()
-    with ResumableRun(output, options, tag=tag, restart=restart) as writer:
+    with ResumableRun(output, decisive, tag=tag, restart=restart) as writer:
         left = [question for question in run if question not in writer.done]
-        pairs = truncated = tokenised = 0
-
-        def watch(part: str, done: int, total: int | None) -> None:
-            nonlocal tokenised
-            tokenised = done if part == "tokens" else tokenised
-            if progress:
-                progress(part, done, total)
-
+        count = _Count(progress)
         for one in reranked(
             run,
             questions,
@@ -198,26 +191,36 @@ def rerank(
             depth=depth,
             interpolate=interpolate,
             long_passages=long_passages,
-            progress=watch,
+            progress=count.watch,
         ):
             writer.add(one.question, one.documents, one.scores)
-            pairs += len(one.documents)
-            truncated += int(one.truncated.sum())
+            count.add(one)
         seconds = time.monotonic() - started
-        notices = _notices(run, questions)
-        report = RerankReport(len(left), pairs, tokenised, truncated, writer.resumed, seconds, notices)
-        kept = {name: value for name, value in options.items() if name not in ("inputs", "passages", "reranker")}
-        writer.finish(
-            Provenance(
-                command="rerank",
-                collection=passages.identity,
-                models={Path(reranker.name).name: reranker.hash},
-                options={**kept, "max_length": reranker.max_length, "truncated": truncated},
-                inputs=dict(inputs or {}),
-                seconds=round(seconds, 3),
-            )
-        )
-    return report
+        shaped = {**options, "max_length": reranker.max_length, "truncated": count.truncated}
+        models = {Path(reranker.name).name: reranker.hash}
+        writer.finish(Provenance("rerank", passages.identity, models, shaped, given, round(seconds, 3)))
+    notices = _notices(run, questions)
+    return RerankReport(len(left), count.pairs, count.tokenised, count.truncated, writer.resumed, seconds, notices)
+
+
+@dataclass(slots=True)
+class _Count:
+    """What was tokenised, scored and truncated so far; passes progress on."""
+
+    progress: Progress | None
+    tokenised: int = 0
+    pairs: int = 0
+    truncated: int = 0
+
+    def watch(self, part: str, done: int, total: int | None) -> None:
+        if part == "tokens":
+            self.tokenised = done
+        if self.progress:
+            self.progress(part, done, total)
+
+    def add(self, one: Reranked) -> None:
+        self.pairs += len(one.documents)
+        self.truncated += int(one.truncated.sum())
 
 
 def _weight(reranker: "CrossEncoder", interpolate: float | None) -> float:

@@ -97,7 +97,7 @@ def test_mteb_tasks_run_from_start_to_end(
     mteb = pytest.importorskip("mteb")
     from datasets import Dataset
 
-    from engine.evaluation.protocols import benchmark
+    from engine.evaluation.benchmark import benchmark
 
     texts = ["le chat dort", "il pleut", "un ours mange", "la pluie tombe"]
 

@@ -1,5 +1,6 @@
 """From a BEIR folder to measures, with tiny random models: batch runs, reranking, tuning, protocols, the commands."""
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from engine.documents import open_source
 from engine.errors import EvaluationError, FouilleError
 from engine.evaluation import Question, evaluate, read_qrels, read_questions, read_run
 from engine.evaluation.batch import run_questions
+from engine.evaluation.benchmark import benchmark
 from engine.evaluation.mmarco import MMarco
-from engine.evaluation.protocols import PROTOCOLS, benchmark, published, tasks
+from engine.evaluation.protocols import PROTOCOLS, published, tasks
 from engine.evaluation.rerank import CollectionPassages, CorpusPassages, rerank
 from engine.evaluation.tuning import Grid, tune
 from engine.models import CrossEncoder
@@ -325,8 +327,21 @@ def test_command_evaluate_says_where_runs_differ_and_draws(
     assert "a and b differ in options.k: 5 / 6" in shown.stderr
     assert plot.exists()
     draw = ("--baseline", tmp_path / "a", "--permutations", 50, "--plot", tmp_path / "d.png")
-    fouille("evaluate", tmp_path / "b", "--qrels", beir, *draw)
+    fouille("evaluate", tmp_path / "b", "--qrels", beir, *draw, "--plot-measure", "R@10")
     assert (tmp_path / "d.png").exists()
+    for bad, reason in (
+        (("--plot", tmp_path / "d.pdf"), r"\.png or \.svg"),
+        ((*draw, "--plot-measure", "RR"), "RR of"),
+    ):
+        with pytest.raises(EvaluationError, match=reason):
+            fouille("evaluate", tmp_path / "b", "--qrels", beir, *bad)
+
+
+def test_command_evaluate_measures_what_the_library_does_by_default() -> None:
+    from engine.evaluation.measures import DEFAULT_MEASURES
+    from engine.terminal.evaluation_commands import evaluate as command
+
+    assert inspect.signature(command.evaluate).parameters["measures"].default == DEFAULT_MEASURES
 
 
 @pytest.mark.parametrize(

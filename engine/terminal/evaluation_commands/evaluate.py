@@ -1,0 +1,144 @@
+"""`fouille evaluate`: runs measured against judgements, and compared with a baseline."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from engine.errors import EvaluationError
+from engine.terminal.evaluation_commands import flags
+from engine.terminal.evaluation_commands.output import note, say
+
+if TYPE_CHECKING:
+    from engine.evaluation import Comparison, Evaluation, Run
+
+__all__ = ["EXAMPLE", "evaluate"]
+
+EXAMPLE = "\b\nExample:\n  fouille evaluate bm25.trec reranked.trec --qrels qrels.tsv --baseline bm25.trec"
+_HASH_LENGTH = 64
+_MEASURES = "RPrec MRR@10 nDCG@10 R@10 R@20 R@50 R@100 R@500 P@10 AP"
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="TREC runs.")],
+    qrels: flags.Judgements,
+    measures: Annotated[
+        str, typer.Option("--measures", metavar="MEASURES", help="Names of ir-measures, and MRR@k, RPrec.")
+    ] = _MEASURES,
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", metavar="RUN", help="Compare with this run, with significance.")
+    ] = None,
+    per_question: Annotated[bool, typer.Option("--per-question", help="Show every question's measures.")] = False,
+    output: flags.TableFormat = "text",
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="PNG or SVG: differences by question, or recall by cutoff."),
+    ] = None,
+    plot_kind: Annotated[
+        Literal["differences", "recall"] | None,
+        typer.Option("--plot-kind", metavar="KIND", help="differences (with a baseline) or recall."),
+    ] = None,
+    plot_measure: Annotated[
+        str | None,
+        typer.Option(
+            "--plot-measure", metavar="MEASURE", help="Of the differences. [default: nDCG@10, else the first]"
+        ),
+    ] = None,
+    permutations: Annotated[
+        int, typer.Option("--permutations", metavar="N", help="Of the randomisation test.")
+    ] = 100_000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the randomisation test.")] = 0,
+) -> None:
+    """Measure runs against judgements, as trec_eval does, and compare them with a baseline.
+
+    Questions without results score zero and are counted. With a baseline: the paired t-test and the randomisation test,
+    corrected by Holm over every run and measure shown, and † where the latter says p < 0.05.
+    """
+    from engine.evaluation.measures import evaluate as measure
+    from engine.evaluation.plots import check_plot_path, plot_recall
+    from engine.evaluation.qrels import read_qrels
+    from engine.evaluation.significance import compare
+
+    if plot is not None:
+        check_plot_path(plot)
+    judgements = read_qrels(qrels)
+    paths = ([] if baseline is None or baseline in runs else [baseline]) + list(runs)
+    read = _read(paths)
+    found = [measure(one, judgements, measures) for one in read]
+    comparison, at = None, None if baseline is None else paths.index(baseline)
+    if at is not None:
+        comparison = compare(found[at], _others(found, at), permutations=permutations, seed=seed)
+    note(warning for one in found for warning in one.warnings)
+    note(_differing(paths))
+    _show(found, at, comparison, output, each=per_question)
+    if plot is None:
+        return
+    if (plot_kind or ("recall" if at is None else "differences")) == "recall":
+        plot_recall(read, judgements, plot)
+    else:
+        _plot_differences(found, at, plot_measure, plot)
+
+
+def _read(paths: Sequence[Path]) -> "list[Run]":
+    """The runs, named by their files, or by their paths where two files are called the same."""
+    from engine.evaluation.runs import read_run
+
+    called = [path.name for path in paths]
+    return [read_run(path, name=str(path) if called.count(path.name) > 1 else None) for path in paths]
+
+
+def _others(found: "Sequence[Evaluation]", baseline: int) -> "list[Evaluation]":
+    return [one for place, one in enumerate(found) if place != baseline]
+
+
+def _differing(paths: Sequence[Path]) -> Iterator[str]:
+    """Where the provenance of each run differs from the first one's."""
+    from engine.evaluation.provenance import differences, read_provenance
+
+    records = [(path, read_provenance(path)) for path in paths]
+    known = [(path, record) for path, record in records if record is not None]
+    for path, record in known[1:]:
+        first, reference = known[0]
+        told = [f"{name}: {_brief(one)} / {_brief(other)}" for name, one, other in differences(reference, record)]
+        if told:
+            yield f"{first.name} and {path.name} differ in " + "; ".join(told)
+
+
+def _brief(value: object) -> str:
+    """A value of a provenance as a person compares it: a hash by its beginning."""
+    text = "not set" if value is None else str(value)
+    return f"{text[:12]}…" if len(text) == _HASH_LENGTH else text
+
+
+def _show(
+    found: "Sequence[Evaluation]", baseline: int | None, comparison: "Comparison | None", output: str, *, each: bool
+) -> None:
+    from engine.evaluation import reports
+    from engine.terminal.formats import to_json
+
+    if output == "json":
+        say(to_json(reports.evaluation_record(found, comparison, each=each)))
+        return
+    if output == "csv" and (each or comparison):
+        # One table a file: the finest that was asked for.
+        rows = reports.per_question_table(found) if each else reports.comparison_table(cast("Comparison", comparison))
+        say(reports.render(rows, "csv"))
+        return
+    tables = [reports.measures_table(found, comparison)]
+    if comparison is not None and baseline is not None:
+        changes = reports.changes_table(found[baseline], _others(found, baseline))
+        tables += [reports.comparison_table(comparison), changes]
+    if each:
+        tables.append(reports.per_question_table(found))
+    say("\n\n".join(reports.render(rows, output) for rows in tables if rows))
+
+
+def _plot_differences(found: "Sequence[Evaluation]", baseline: int | None, measure: str | None, path: Path) -> None:
+    from engine.evaluation.plots import plot_differences
+
+    if baseline is None or len(found) != 2:
+        raise EvaluationError("a plot of differences needs a baseline and one other run", where=path)
+    (other,) = _others(found, baseline)
+    measured = list(other.scores)
+    plot_differences(found[baseline], other, measure or ("nDCG@10" if "nDCG@10" in measured else measured[0]), path)

@@ -1,0 +1,23 @@
+"""The flags that only the measuring commands have, each declared once."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = ["Asked", "Judgements", "Output", "Restart", "TableFormat", "Tag"]
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The TREC run to write.")]
+Tag = Annotated[str, typer.Option("--tag", metavar="NAME", help="The last column of the run.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Drop an interrupted run instead of going on.")]
+Judgements = Annotated[
+    str, typer.Option("--qrels", metavar="QRELS", help="TREC or BEIR qrels, a BEIR folder, or irds:ID.")
+]
+Asked = Annotated[
+    str,
+    typer.Option("--questions", metavar="QUESTIONS", help="TSV, JSONL, a BEIR folder, or irds:ID."),
+]
+TableFormat = Annotated[
+    Literal["text", "json", "csv", "latex"],
+    typer.Option("--format", metavar="FORMAT", help="text, json, csv or latex."),
+]

@@ -1,0 +1,19 @@
+"""Where the measuring commands write: tables to stdout, all else to stderr, a line each."""
+
+import sys
+from collections.abc import Iterable
+
+from engine.terminal.sanitise import sanitise, sanitise_line
+
+__all__ = ["note", "say"]
+
+
+def say(text: str) -> None:
+    """Writes a table to stdout."""
+    sys.stdout.write(f"{sanitise(text)}\n")
+
+
+def note(lines: Iterable[str]) -> None:
+    """Writes what a person should know to stderr."""
+    for line in lines:
+        sys.stderr.write(f"fouille: {sanitise_line(line)}\n")

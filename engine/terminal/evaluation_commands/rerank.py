@@ -1,0 +1,109 @@
+"""`fouille rerank`: any system's run, reranked over a collection or a corpus."""
+
+# ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `settings_of`
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from engine.errors import InvalidOption
+from engine.settings import Settings
+from engine.terminal import options as flag
+from engine.terminal.evaluation_commands import flags
+from engine.terminal.evaluation_commands.output import note
+from engine.terminal.given import open_collection, settings_of
+from engine.terminal.progress import progress
+
+if TYPE_CHECKING:
+    from engine.evaluation.rerank import Passages
+    from engine.models import CrossEncoder
+    from engine.records import LongPassages
+
+__all__ = ["EXAMPLE", "cross_encoder", "rerank"]
+
+EXAMPLE = "\b\nExample:\n  fouille rerank bm25.trec --questions questions.tsv --corpus beir/piaf -o reranked.trec"
+
+
+def rerank(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A TREC run of any system.")],
+    questions: flags.Asked,
+    file: flags.Output,
+    collection: flag.Collection = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option("--corpus", metavar="CORPUS", help="A BEIR folder, JSONL, TSV or irds:ID, instead of -c."),
+    ] = None,
+    reranker: flag.Reranker = None,
+    depth: Annotated[
+        int | None, typer.Option("--depth", metavar="N", help="Rerank the first N, leave out the others.")
+    ] = None,
+    interpolate: flag.Interpolate = None,
+    device: flag.Device = None,
+    precision: flag.Precision = None,
+    batch_tokens: flag.BatchTokens = None,
+    max_length: flag.MaxLength = None,
+    long_passages: flag.LongPassagesOption = None,
+    tag: flags.Tag = "fouille",
+    restart: flags.Restart = False,
+) -> None:
+    """Rerank any system's run over a collection or a corpus: all pairs in one stream of full batches."""
+    from engine.evaluation.provenance import file_fingerprint
+    from engine.evaluation.questions import read_questions
+    from engine.evaluation.rerank import rerank as rerank_run
+    from engine.evaluation.runs import read_run
+
+    if depth is not None and depth < 1:
+        raise InvalidOption(f"{depth} is less than 1", where="--depth")
+    if corpus is not None and collection is not None:
+        raise InvalidOption("both --corpus and -c", hint="passages come from one of them")
+    settings = settings_of(context)
+    first, asked = read_run(run), read_questions(questions)
+    with _passages(settings, corpus) as (passages, name), progress() as report:
+        done = rerank_run(
+            first,
+            asked,
+            passages,
+            cross_encoder(settings, name),
+            file,
+            depth=depth,
+            interpolate=settings.interpolate,
+            long_passages=cast("LongPassages", settings.long_passages or "truncate"),
+            inputs={"run": file_fingerprint(run), "questions": file_fingerprint(questions)},
+            tag=tag,
+            restart=restart,
+            progress=report,
+        )
+    note(done.notices)
+    if done.resumed:
+        note([f"went on after {done.resumed:,} questions reranked before"])
+    note(
+        [
+            f"{done.questions:,} questions, {done.pairs:,} pairs, {done.passages:,} passages, {done.truncated:,} pairs "
+            f"truncated, {done.pairs_per_second:,.0f} pairs/s: {file}"
+        ]
+    )
+
+
+@contextmanager
+def _passages(settings: Settings, corpus: str | None) -> Iterator["tuple[Passages, str]"]:
+    """Where passages are read, and the name of the reranker that reads them."""
+    from engine.evaluation.rerank import CollectionPassages, CorpusPassages
+
+    if corpus is not None:
+        yield CorpusPassages(corpus), settings.reranker_or_default
+        return
+    with open_collection(settings) as target:
+        yield CollectionPassages(target), settings.reranker or target.memory["reranker"]
+
+
+def cross_encoder(settings: Settings, name: str) -> "CrossEncoder":
+    """A cross-encoder as the settings run it, fetched where it is not on this machine; notes what it has to say."""
+    from engine.models.shelf import Shelf
+
+    found = Shelf(settings).reranker(name, fetch=True)
+    note(found.notices)
+    return found

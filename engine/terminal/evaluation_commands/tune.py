@@ -1,0 +1,56 @@
+"""`fouille tune`: the settings of a search, chosen on dev questions."""
+
+# ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `settings_of`
+
+from typing import Annotated
+
+import typer
+
+from engine.terminal import options as flag
+from engine.terminal.evaluation_commands import flags
+from engine.terminal.evaluation_commands.output import note, say
+from engine.terminal.given import open_collection, search_options, settings_of
+from engine.terminal.progress import progress
+
+__all__ = ["EXAMPLE", "tune"]
+
+EXAMPLE = "\b\nExample:\n  fouille tune -c aide --questions dev.tsv --qrels dev.qrels"
+
+
+def tune(
+    context: typer.Context,
+    questions: flags.Asked,
+    qrels: flags.Judgements,
+    collection: flag.Collection = None,
+    measure: Annotated[str, typer.Option("--measure", metavar="MEASURE", help="What to maximise.")] = "nDCG@10",
+    folds: Annotated[int, typer.Option("--folds", metavar="N", help="Of the cross-validation.")] = 5,
+    first_stage: flag.FirstStageOption = None,
+    do_rerank: flag.Rerank = None,
+    reranker: flag.Reranker = None,
+    device: flag.Device = None,
+    precision: flag.Precision = None,
+    store: Annotated[bool, typer.Option("--store/--dry-run", help="Store the chosen values, or only show.")] = True,
+    output: flags.TableFormat = "text",
+) -> None:
+    """Choose k1, b, the fusion's weight, candidates and the interpolation's weight on dev questions.
+
+    A stage's values are stored where questions that had no part in the choice confirm them (cross-validation).
+    """
+    from engine.evaluation.qrels import read_qrels
+    from engine.evaluation.questions import read_questions
+    from engine.evaluation.reports import render, tuning_tables
+    from engine.evaluation.tuning import tune as tune_collection
+
+    settings = settings_of(context)
+    judgements = read_qrels(qrels)
+    asked = read_questions(questions, only=judgements)
+    options = search_options(settings, rerank=do_rerank)
+    with open_collection(settings) as target:
+        with progress() as report:
+            found = tune_collection(
+                target, asked, judgements, options=options, measure=measure, folds=folds, progress=report
+            )
+        say("\n\n".join(render(rows, output) for rows in tuning_tables(found)))
+        if store and found.chosen:
+            target.remember(**found.chosen)
+            note(["stored: " + ", ".join(f"{name} {value:g}" for name, value in found.chosen.items())])
