@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,23 +102,43 @@ def main() -> None:
         memory.join()
         quarter = max(1, len(memory.seen) // 4)
         found = {
+            "questions": report.questions,
+            "candidates": asked.candidates,
+            "shape": asked.shape,
+            "device": model.device,
+            "precision": model.precision,
             "pairs": report.pairs,
             "passages tokenised": report.passages,
             "truncated": report.truncated,
             "pairs/s": round(report.pairs_per_second, 1),
-            "MB after a quarter": round(max(memory.seen[:quarter], default=0)),
-            "MB at the end": round(max(memory.seen[-quarter:], default=0)),
-            "device": model.device,
-            "precision": model.precision,
+            "MB in the first quarter": round(max(memory.seen[:quarter], default=0)),
+            "MB in the last quarter": round(max(memory.seen[-quarter:], default=0)),
         }
         if asked.rival_pairs:
             rate = predict_rate(folder, run, dict(questions), texts, asked.rival_pairs, asked.device)
             found |= {"predict, pairs/s": round(rate, 1), "times predict": round(report.pairs_per_second / rate, 1)}
-    for name, value in found.items():
-        print(f"{name:20} {value}")
+    print(told(found))
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
     sys.stdout.flush()
+
+
+def told(found: dict[str, Any]) -> str:
+    """What was measured, a line each: what was reranked, speed, the rival's speed, memory."""
+    first, last = found["MB in the first quarter"], found["MB in the last quarter"]
+    lines = [
+        f"reranked   {found['questions']:,} questions by {found['candidates']:,} candidates: {found['pairs']:,} pairs, "
+        f"{found['passages tokenised']:,} passages tokenised once, {found['truncated']:,} pairs truncated "
+        f"({found['shape']}, {found['device']}, {found['precision']})",
+        f"fouille    {found['pairs/s']:,} pairs/s",
+    ]
+    if "times predict" in found:
+        lines.append(
+            f"predict    {found['predict, pairs/s']:,} pairs/s, a question a call, at its defaults: "
+            f"fouille is {found['times predict']} times as fast"
+        )
+    lines.append(f"memory     {first:,} MB at most in the first quarter of the time, {last:,} MB in the last")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
