@@ -13,6 +13,7 @@ __all__ = ["Progress", "progress"]
 Progress = Callable[[str, int, int | None], None]
 """Called by the engine with a part's name, how much of it is done, and how much there is (None: not known yet)."""
 
+_SLOW = 10
 _UNITS = {"reading": "documents", "bm25": "passages", "encoding": "passages", "tokens": "passages"}
 
 
@@ -49,7 +50,7 @@ def progress() -> Iterator[Progress | None]:
             completed=done,
             total=total,
             count=_count(part, done, total),
-            rate=f"{speed:,.0f}/s" if speed else "",
+            rate=_rate(speed),
             left="" if total is None or done >= total else "left",
         )
 
@@ -65,3 +66,10 @@ def progress() -> Iterator[Progress | None]:
 def _count(part: str, done: int, total: int | None) -> str:
     unit = _UNITS.get(part, "")
     return f"{done:,} {unit}".rstrip() if total is None else f"{done:,} of {total:,} {unit}".rstrip()
+
+
+def _rate(speed: float | None) -> str:
+    """Items a second; with a decimal where the first digit says too little, as of reranked questions on a processor."""
+    if not speed:
+        return ""
+    return f"{speed:,.1f}/s" if speed < _SLOW else f"{speed:,.0f}/s"
