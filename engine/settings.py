@@ -14,10 +14,24 @@ from typing import Any
 
 from engine.errors import InvalidOption
 
-__all__ = ["DEFAULT_ENCODER", "DEFAULT_RERANKER", "Settings", "cache_dir", "config_dir", "data_dir", "resolve"]
+__all__ = [
+    "SHIPPED",
+    "SHIPPED_ENCODER",
+    "SHIPPED_RERANKER",
+    "Settings",
+    "cache_dir",
+    "config_dir",
+    "data_dir",
+    "default_encoder",
+    "default_reranker",
+    "resolve",
+    "shipped",
+]
 
-DEFAULT_ENCODER = "intfloat/multilingual-e5-small"
-DEFAULT_RERANKER = "antoinelouis/crossencoder-mMiniLMv2-L6-mmarcoFR"
+SHIPPED_ENCODER = "fouille-fr-bi-encoder"
+SHIPPED_RERANKER = "fouille-fr-cross-encoder"
+SHIPPED = (SHIPPED_ENCODER, SHIPPED_RERANKER)
+"""The models that ship with fouille, where its package holds them."""
 
 
 def _folder(kind: str) -> Path:
@@ -46,6 +60,28 @@ def cache_dir() -> Path:
     return _folder("cache")
 
 
+def shipped(name: str) -> Path | None:
+    """The package that holds a shipped model; None where there is none, or for any other model.
+
+    It lies beside the code, or where `FOUILLE_SHIPPED_DIR` says; an empty value does without the models that ship.
+    """
+    chosen = os.environ.get("FOUILLE_SHIPPED_DIR")
+    if name not in SHIPPED or chosen == "":
+        return None
+    package = Path(__file__).parent / "models" / "shipped" if chosen is None else Path(chosen).expanduser().absolute()
+    return package if (package / name).is_dir() else None
+
+
+def default_encoder() -> str:
+    """The bi-encoder of a new collection: the one that ships, else a small one of the hub."""
+    return SHIPPED_ENCODER if shipped(SHIPPED_ENCODER) else "intfloat/multilingual-e5-small"
+
+
+def default_reranker() -> str:
+    """The cross-encoder of a new collection: the one that ships, else a small one of the hub."""
+    return SHIPPED_RERANKER if shipped(SHIPPED_RERANKER) else "antoinelouis/crossencoder-mMiniLMv2-L6-mmarcoFR"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a command works with. None means: what the collection remembers, else what the model or the room chooses."""
@@ -69,12 +105,12 @@ class Settings:
     @property
     def encoder_or_default(self) -> str:
         """The bi-encoder that a new collection takes."""
-        return self.encoder or DEFAULT_ENCODER
+        return self.encoder or default_encoder()
 
     @property
     def reranker_or_default(self) -> str:
         """The cross-encoder that a new collection takes."""
-        return self.reranker or DEFAULT_RERANKER
+        return self.reranker or default_reranker()
 
     def collection_path(self, name: str | None = None) -> Path:
         """The folder of a collection: a bare name lives under the data folder, anything else is a path.
