@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -103,7 +104,7 @@ def index(
     context: typer.Context,
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="Folders, files, globs, BEIR folders, or - for JSONL on stdin."),
+        typer.Argument(metavar="SOURCE", help="Folders, files, globs, BEIR folders, irds:ID, or - for JSONL on stdin."),
     ],
     collection: flag.Collection = None,
     first_stage: flag.FirstStageOption = None,
@@ -330,13 +331,33 @@ def doctor(output: flag.AsJson = "text") -> None:
         raise typer.Exit(ERROR)
 
 
-@app.command(epilog="\b\nExample:\n  fouille models")
-def models(output: flag.AsJson = "text") -> None:
-    """List the models known by name, and where each lies."""
+models = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(
+    models,
+    name="models",
+    epilog="\b\nExample:\n  fouille models\n  fouille models export fouille-fr-cross-encoder mine",
+)
+
+
+@models.callback()
+def list_models(context: typer.Context, output: flag.AsJson = "text") -> None:
+    """List the models known by name, how they compare, and where each lies."""
     from engine.terminal.known_models import models_record, render
 
-    found = models_record(resolve())
-    _report(found, output, partial(render, found))
+    if context.invoked_subcommand is None:
+        found = models_record(resolve())
+        _report(found, output, partial(render, found))
+
+
+@models.command(epilog="\b\nExample:\n  fouille models export fouille-fr-cross-encoder mine")
+def export(
+    name: flag.ModelName,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="To make; must not exist, or be empty.")],
+) -> None:
+    """Write a model out as sentence-transformers and transformers load it."""
+    from engine.models.export import export as write_out
+
+    _say(f"wrote {sanitise_line(str(write_out(name, folder)))}")
 
 
 evaluation_commands.mount(app)

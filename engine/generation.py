@@ -12,6 +12,7 @@ from engine.catalog import Catalog
 from engine.errors import CollectionDamaged, CollectionNotFound, InvalidOption
 from engine.models import registry
 from engine.models.shelf import Shelf
+from engine.settings import shipped
 from indexes.analysis import DEFAULT_ANALYSIS
 from indexes.durable import refused, replace_file
 
@@ -46,6 +47,8 @@ def current(folder: Path) -> Path:
 
 def model_name(name: str) -> str:
     """A model's name as a collection remembers it: a folder by its whole path, so that it is found from elsewhere."""
+    if shipped(name):
+        return name
     path = Path(name).expanduser()
     return str(path.resolve()) if path.is_dir() else name
 

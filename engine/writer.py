@@ -12,6 +12,7 @@ from engine.indexing import Intake, Progress, bring_up_bm25, bring_up_dense, sto
 from engine.models.shelf import Shelf
 from engine.reader import analysis_of, check_encoder
 from engine.records import AddReport, Document, Rejection
+from engine.settings import SHIPPED
 from engine.tokens import PassageTokens
 
 if TYPE_CHECKING:
@@ -176,8 +177,13 @@ class Writer:
             bring_up_dense(self.catalog, writer, encoder, self._progress)
 
     def _tokenise(self) -> None:
-        """Keep the tokens that the reranker will want, where it is at hand; a search can do without."""
+        """Keep the tokens that the reranker will want, where it is at hand; a search can do without.
+
+        The default that ships is always at hand: a collection of BM25 alone, made in seconds, does not load it.
+        """
         name = self._memory["reranker"]
+        if name in SHIPPED and self._dense_folder is None:
+            return
         if self._shelf.at_hand(name):
             PassageTokens(self._folder / "tokens", self._folder / "tokens").bring_up(
                 self.catalog, self._shelf.reranker(name)

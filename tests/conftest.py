@@ -16,12 +16,13 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def _folders_of_the_tests(tmp_path_factory):
-    """Collections, cache, config and hub cache of the tests stay out of the user's own folders."""
+    """The tests keep out of the user's own folders, and do without the models that ship unless they ask for them."""
     base = tmp_path_factory.mktemp("folders")
     patch = pytest.MonkeyPatch()
     for kind in ("data", "cache", "config"):
         patch.setenv(f"FOUILLE_{kind.upper()}_DIR", str(base / kind))
     patch.setenv("HF_HOME", str(base / "hub"))
+    patch.setenv("FOUILLE_SHIPPED_DIR", "")
     for name in [name for name in os.environ if name.startswith("FOUILLE_") and not name.endswith("_DIR")]:
         patch.delenv(name)
     yield

@@ -15,8 +15,21 @@ from typing import Any, Literal
 
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from engine.models.fingerprint import content_hash
+from engine.models.unpacking import unpacked
+from engine.settings import SHIPPED, shipped
 
-__all__ = ["KNOWN", "KnownModel", "check_files", "describe", "fetch", "locate", "model_hash"]
+__all__ = [
+    "DOWNLOADED",
+    "KNOWN",
+    "LEFT_THERE",
+    "KnownModel",
+    "check_files",
+    "describe",
+    "fetch",
+    "locate",
+    "model_hash",
+    "obtainable",
+]
 
 Kind = Literal["cross-encoder", "bi-encoder"]
 
@@ -24,8 +37,9 @@ _HUB_NAME = re.compile(r"(?!.*(?:--|\.\.))[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.ckpt")
 _TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "vocab.txt", "vocab.json")
-_DOWNLOADED = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
-_LEFT_THERE = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*")
+DOWNLOADED = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
+LEFT_THERE = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*")
+"""Of a repository's files, by their path in it: those that a model needs, but for those of other formats and runs."""
 _SECONDS_TO_ANSWER = 5.0
 _WAYS_OUT = (
     "give the path of a model folder, put the model into the Hugging Face cache on a machine with a network, "
@@ -38,7 +52,7 @@ class KnownModel:
     """A model that fouille knows by name.
 
     Attributes:
-        name: its name on the Hugging Face hub.
+        name: its name on the Hugging Face hub; without an organisation where it ships with fouille.
         kind: cross-encoder or bi-encoder.
         family: architecture and size in words.
         good_for: when to take it.
@@ -47,6 +61,7 @@ class KnownModel:
         longest: tokens it can read, None where only its configuration says.
         parameters: in millions.
         licence: as its card states it, None where fouille is not sure.
+        measured: how it compares, in a line, where that was measured here.
     """
 
     name: str
@@ -58,6 +73,7 @@ class KnownModel:
     trained: int | None = None
     longest: int | None = None
     licence: str | None = None
+    measured: str | None = None
 
 
 def _read_known() -> Mapping[str, KnownModel]:
@@ -78,15 +94,30 @@ def describe(name_or_path: str | Path) -> KnownModel | None:
     return next((model for model in KNOWN.values() if model.name.rpartition("/")[2] == last), None)
 
 
-def locate(name_or_path: str | Path) -> Path | None:
-    """The folder of a model on this machine: a folder as given, else a whole copy in the Hugging Face cache.
+def obtainable() -> list[KnownModel]:
+    """The known models that can be had here, those that ship first; all but the ones that this copy ships without."""
+    return [model for model in KNOWN.values() if model.name not in SHIPPED or shipped(model.name)]
 
-    Never asks the network. None when there is no such model here.
+
+def locate(name_or_path: str | Path) -> Path | None:
+    """The folder of a model on this machine.
+
+    A model that ships is unpacked when it is asked for the first time; the name of one is never taken for a folder in
+    the working directory. Else a folder as given, else a whole copy in the Hugging Face cache. Never asks the network.
+
+    Returns:
+        The folder, or None when there is no such model here.
+
+    Raises:
+        ModelDamaged: the model ships, but its package is damaged.
+        StorageError: it ships, but there is nowhere to unpack it.
     """
+    name = str(name_or_path)
+    if (folder := unpacked(name)) is not None:
+        return folder
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
         return folder
-    name = str(name_or_path)
     return _in_hub_cache(name) if _HUB_NAME.fullmatch(name) else None
 
 
@@ -103,6 +134,8 @@ def fetch(name_or_path: str | Path) -> Path:
     folder = locate(name_or_path)
     if folder is None:
         name = str(name_or_path)
+        if name in SHIPPED:
+            raise ModelNotFound("this copy of fouille ships without it", where=name, hint=_WAYS_OUT)
         if not _HUB_NAME.fullmatch(name) or name.startswith(("./", "../")):
             raise ModelNotFound("no such model folder", where=name, hint=_WAYS_OUT)
         folder = _download(name)
@@ -195,8 +228,8 @@ def _download(name: str) -> Path:
         return Path(
             snapshot_download(
                 name,
-                allow_patterns=list(_DOWNLOADED),
-                ignore_patterns=list(_LEFT_THERE),
+                allow_patterns=list(DOWNLOADED),
+                ignore_patterns=list(LEFT_THERE),
                 etag_timeout=_SECONDS_TO_ANSWER,
             )
         )

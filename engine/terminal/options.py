@@ -25,6 +25,7 @@ __all__ = [
     "K",
     "LongPassagesOption",
     "MaxLength",
+    "ModelName",
     "PerDocument",
     "Precision",
     "Prune",
@@ -59,9 +60,9 @@ def collection_names(incomplete: str = "") -> list[str]:
 
 def model_names(kind: str, incomplete: str = "") -> list[str]:
     """Names of the known models of a kind (`cross-encoder`, `bi-encoder`) that begin so."""
-    from engine.models.registry import KNOWN
+    from engine.models.registry import obtainable
 
-    return [model.name for model in KNOWN.values() if model.kind == kind and model.name.startswith(incomplete)]
+    return [model.name for model in obtainable() if model.kind == kind and model.name.startswith(incomplete)]
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -82,6 +83,10 @@ def _rerankers(incomplete: str) -> list[str]:
 
 def _encoders(incomplete: str) -> list[str]:
     return model_names("bi-encoder", incomplete)
+
+
+def _models(incomplete: str) -> list[str]:
+    return _rerankers(incomplete) + _encoders(incomplete)
 
 
 Collection = Annotated[
@@ -115,6 +120,10 @@ BatchTokens = Annotated[
     int | None, typer.Option("--batch-tokens", metavar="N", help="Tokens in a batch of the models.", show_default=False)
 ]
 MaxLength = Annotated[int | None, typer.Option("--max-length", metavar="N", help="Tokens that the reranker reads.")]
+
+ModelName = Annotated[
+    str, typer.Argument(metavar="NAME", help="A model's name, or its folder.", autocompletion=_models)
+]
 
 # Indexing.
 SplitterOption = Annotated[

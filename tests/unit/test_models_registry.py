@@ -13,6 +13,7 @@ import pytest
 
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from engine.models import registry
+from engine.settings import SHIPPED, Settings
 
 NAME = "organisation/modele"
 
@@ -33,17 +34,24 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_known_models_are_those_of_the_plan():
-    assert len(registry.KNOWN) == 16
+    assert len(registry.KNOWN) == 16 + len(SHIPPED)
     assert registry.KNOWN["intfloat/multilingual-e5-small"].prompts == {"query": "query: ", "passage": "passage: "}
     assert registry.KNOWN["OrdalieTech/Solon-embeddings-large-0.1"].prompts["query"] == "query : "
     assert registry.KNOWN["antoinelouis/crossencoder-me5-base-mmarcoFR"].trained == 256
 
 
 def test_default_models_are_known():
-    from engine.settings import DEFAULT_ENCODER, DEFAULT_RERANKER
+    settings = Settings()
+    for encoder, reranker in ((settings.encoder_or_default, settings.reranker_or_default), SHIPPED):
+        assert registry.KNOWN[encoder].kind == "bi-encoder"
+        assert registry.KNOWN[reranker].kind == "cross-encoder"
 
-    assert registry.KNOWN[DEFAULT_ENCODER].kind == "bi-encoder"
-    assert registry.KNOWN[DEFAULT_RERANKER].kind == "cross-encoder"
+
+def test_a_model_that_this_copy_ships_without_is_neither_listed_nor_looked_for_on_the_hub():
+    assert not {model.name for model in registry.obtainable()} & set(SHIPPED)
+    for name in SHIPPED:
+        with pytest.raises(ModelNotFound, match="ships without it"):
+            registry.fetch(name)
 
 
 def test_a_folder_is_described_by_its_last_name():

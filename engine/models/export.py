@@ -1,0 +1,49 @@
+"""A model's folder, written out for other programs: sentence-transformers, transformers, FlagReranker."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+
+from engine.errors import InvalidOption
+from engine.models import registry
+from engine.models.folders import put_in_place, write
+
+__all__ = ["export"]
+
+_TOLD = ("README.md", "LICENSE*")
+_LEFT = (*registry.LEFT_THERE, ".*")
+_AT_ONCE = 1 << 20
+
+
+def export(name_or_path: str, folder: Path) -> Path:
+    """Write a model as `sentence_transformers.CrossEncoder(folder)` or `SentenceTransformer(folder)` loads it.
+
+    A model that ships comes out as it was before it was packed; of any other, what fouille would download is copied.
+
+    Args:
+        name_or_path: a name or a folder, fetched as for a search.
+        folder: to make; it must not exist, or be empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InvalidOption: the folder holds something.
+        ModelNotFound, ModelDamaged, ModelUnsupported: the model cannot be had.
+        StorageError: the folder cannot be written.
+    """
+    folder = folder.expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidOption("the folder is taken", where=folder, hint="choose another, or empty it")
+    source = registry.fetch(name_or_path)
+    with put_in_place(folder) as made:
+        for path in sorted(source.rglob("*")):
+            name = path.relative_to(source).as_posix()
+            if path.is_file() and _matches(name, (*registry.DOWNLOADED, *_TOLD)) and not _matches(name, _LEFT):
+                with path.open("rb") as stream:
+                    write(made / name, iter(lambda: stream.read(_AT_ONCE), b""))
+    return folder
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
