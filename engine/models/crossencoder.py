@@ -312,8 +312,8 @@ class PackedScorer:
         assembly.room_for_text(self._template, self.max_length, texts=2)
         self._budget = batch_tokens
         self.device = self._model.device
-        if self.draft_precision is None:
-            self._model.runtime(self.precision)
+        # What comes first is loaded now; fp32's form behind a draft, once a pair is scored in it.
+        self._model.runtime(self.draft_precision or self.precision)
 
     @property
     def tokenizer_hash(self) -> str:

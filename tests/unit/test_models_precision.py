@@ -3,9 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from engine import sample
 from engine.collection import Collection
@@ -98,6 +100,25 @@ def test_without_a_draft_every_logit_is_exact(exact: CrossEncoder) -> None:
 def test_none_of_the_best_is_refused(auto: CrossEncoder) -> None:
     with pytest.raises(InvalidOption, match="k: 0 is less than 1"):
         auto.rank("la maison", ["soleil"], 0)
+
+
+def test_only_the_precisions_in_use_are_in_memory(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.dtype] = []
+
+    class Recorded(runtimes.Encoder):
+        def __init__(self, *arguments: Any, dtype: torch.dtype, **options: Any) -> None:
+            made.append(dtype)
+            super().__init__(*arguments, dtype=dtype, **options)
+
+    monkeypatch.setattr(runtimes, "Encoder", Recorded)
+    CrossEncoder(tiny.reranker, "cpu", "fp32").rank("la maison", passages_of(90))
+    assert made == [torch.float32]
+    made.clear()
+    model = CrossEncoder(tiny.reranker, "cpu")
+    assert made == [torch.bfloat16]
+    for _ in range(2):
+        model.rank("la maison", passages_of(90))
+    assert made == [torch.bfloat16, torch.float32]
 
 
 def test_a_precision_is_made_once_whatever_thread_asks(tiny: SimpleNamespace) -> None:
