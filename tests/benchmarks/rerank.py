@@ -10,6 +10,7 @@ true tokens, as if nothing were padded or saved.
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ import torch
 from engine.models import device as devices
 from engine.models import runtime
 from engine.models.architecture import read_architecture
-from engine.models.crossencoder import CrossEncoder
+from engine.models.crossencoder import CrossEncoder, TopScores
+from engine.records import Ragged
 from tests.benchmarks import measure, shapes
+from tests.benchmarks.measure import Scores
 
 
 def main() -> None:
     flags = measure.parser(__doc__ or "", "l6")
     flags.add_argument("--candidates", type=int, default=100)
     flags.add_argument("--words", type=int, default=112, help="of a passage; 112 make pairs of about 177 tokens")
-    flags.add_argument("--precision", default="bf16,fp32", help="of ours, several with commas")
+    flags.add_argument("-k", type=int, default=10, help="hits that must be exact in the default precision")
+    flags.add_argument("--precision", default="auto,bf16,fp32", help="of ours, several with commas; auto: the default")
     flags.add_argument("--only-ours", action="store_true")
     asked = flags.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -39,14 +43,12 @@ def main() -> None:
         contestants: dict[str, Callable[[], Any]] = {}
         missing: list[str] = []
         precisions = asked.precision.split(",")
-        for precision in precisions:
-            ours = CrossEncoder(folder, str(device), precision)
-            contestants[f"fouille {precision}"] = lambda ours=ours: ours.score(question, texts, activation="none")
-            stored = ours.tokenize_passages(texts)
-            rows = np.stack([np.zeros(len(texts), np.int64), np.arange(len(texts))], axis=1)
-            contestants[f"fouille {precision}, stored tokens"] = lambda ours=ours, stored=stored, rows=rows: (
-                ours.score_tokens([question], stored, rows).logits
-            )
+        models = [CrossEncoder(folder, str(device), precision) for precision in precisions]
+        for precision, ours in zip(precisions, models, strict=True):
+            own_name = f"fouille default, first {asked.k}" if precision == "auto" else f"fouille {precision}"
+            contestants[own_name] = partial(score, ours, question, texts, asked.k)
+            stored = partial(score_stored, ours, question, ours.tokenize_passages(texts), asked.k)
+            contestants[f"{own_name}, stored tokens"] = stored
         if not asked.only_ours:
             pairs = [(question, text) for text in texts]
             for name, load in rivals(folder, device, pairs).items():
@@ -61,6 +63,7 @@ def main() -> None:
         rows_out = []
         for (name, contestant), took in zip(contestants.items(), seconds, strict=True):
             kind = "fp32" if "fp32" in name or "defaults" in name else "bf16"
+            logits = np.asarray(contestant(), np.float32).reshape(-1)
             rows_out.append(
                 {
                     "contestant": name,
@@ -71,7 +74,8 @@ def main() -> None:
                     "of bf16 ceiling": work / took / 1e12 / ceiling["bf16"],
                     "of own ceiling": work / took / 1e12 / ceiling[kind],
                 }
-                | measure.agreement(reference, np.asarray(contestant(), np.float32).reshape(-1))
+                | measure.agreement(reference, logits)
+                | {"max in top 10": first_difference(reference, logits)}
             )
         facts = measure.machine(device) | {
             "model": asked.model or asked.shape,
@@ -79,11 +83,39 @@ def main() -> None:
             "spread of logits": float(reference.std()),
             "ceiling TFLOP/s": {name: round(rate, 3) for name, rate in ceiling.items()},
             "ours": [
-                runtime.load(folder, task="classify", device=str(device), precision=p).describe() for p in precisions
+                runtime.load(folder, task="classify", device=str(device), precision=used).describe()
+                for used in sorted({used for ours in models for used in (ours.precision, ours.draft_precision) if used})
+            ],
+            "again in fp32": [
+                int((~top_scores(ours, question, ours.tokenize_passages(texts), asked.k).drafted).sum())
+                for ours in models
+                if ours.draft_precision
             ],
             "not run": missing or "nothing",
         }
         measure.report(f"Reranking {len(texts)} candidates", facts, rows_out, asked.json)
+
+
+def score(ours: CrossEncoder, question: str, texts: list[str], k: int) -> Scores:
+    """Logits of all, as a search that shows k has them: strings in."""
+    return score_stored(ours, question, ours.tokenize_passages(texts), k)
+
+
+def score_stored(ours: CrossEncoder, question: str, stored: Ragged, k: int) -> Scores:
+    """The same from stored tokens: in the default precision the first k are exact, in any other all are alike."""
+    return top_scores(ours, question, stored, k).logits
+
+
+def top_scores(ours: CrossEncoder, question: str, stored: Ragged, k: int) -> TopScores:
+    """One question with every passage."""
+    passages = np.arange(len(stored.offsets) - 1)
+    return ours.score_top([question], stored, np.stack([np.zeros_like(passages), passages], axis=1), k)
+
+
+def first_difference(reference: Scores, logits: Scores) -> float:
+    """Largest difference from the reference among the ten that the contestant puts first."""
+    first = np.argsort(-logits, kind="stable")[:10]
+    return float(np.abs(reference - logits)[first].max())
 
 
 def pair_lengths(folder: Path, question: str, texts: list[str]) -> list[int]:
