@@ -64,6 +64,7 @@ class _View:
             getIndexCommit="()Lorg/apache/lucene/index/IndexCommit;",
         )
         self.users = 1
+        self.most = max(1, int(self.reader.maxDoc()))
         self._searchers: dict[tuple[float, float], Java] = {}
         self._lock = threading.Lock()
 
@@ -271,16 +272,15 @@ class BM25Index:
             return _EMPTY
         if restriction is not None:
             query = both(query, restriction)
-        found = self._best(searcher, query, k)
+        found = self._best(searcher, query, min(k, view.most))
         scores = np.array([float(score) for score, _ in found], np.float32)
         return Ranking(np.array([int(number) for _, number in found], np.int64), scores)
 
     def _best(self, searcher: Java, query: Java, k: int) -> list[tuple[str, str]]:
         """Score and id of the k best passages, as text."""
-        most = declare("java/lang/Integer", "(I)V")(min(k, 2**31 - 1))
-        return _HIT.findall(
-            self._hits.invokeWithArguments([searcher, query, most, self._sort], pass_by_reference=False)
-        )
+        most = _integer(k)
+        arguments = [searcher, query, self._sort, most, None, most]
+        return _HIT.findall(self._hits.invokeWithArguments(arguments, pass_by_reference=False))
 
     def _filter(self, ids: "NDArray[np.int64] | None", below: int | None) -> Java:
         """A query for the passages allowed, None for all. The last set of ids is kept: a shell asks again."""
@@ -302,8 +302,7 @@ class BM25Index:
         """int64[n]: ids of all live passages, ascending."""
         with errors_of(self._folder), self._using() as view:
             searcher = view.searcher(DEFAULT_K1, DEFAULT_B)
-            most = max(1, int(view.reader.maxDoc()))
-            found = self._best(searcher, everything(), most)
+            found = self._best(searcher, everything(), view.most)
         return np.sort(np.array([int(number) for _, number in found], np.int64))
 
     def verify(self) -> None:

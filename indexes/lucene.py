@@ -128,10 +128,12 @@ def text_of(instance: Java) -> str:
 
 @cache
 def hits_of_search() -> Java:
-    """A method handle: (IndexSearcher, Query, k, Sort) to one string of all hits, in one crossing.
+    """A method handle: (IndexSearcher, Query, Sort, k, None, counted) to one string of the k best, in one crossing.
 
-    The string is Java's for an array of FieldDoc: `[doc=7 score=NaN shardIndex=-1 fields=[3.25, 17], ...]`, and floats
-    in it read back exactly. Call it with `invokeWithArguments([...])`.
+    Lucene scores `counted` hits before it passes over what cannot be among the best; its own `search` scores 1,000.
+    k sizes a queue: give no more than there are documents. The string is Java's for an array of FieldDoc:
+    `[doc=7 score=NaN shardIndex=-1 fields=[3.25, 17], ...]`, and floats in it read back exactly. Call it with
+    `invokeWithArguments([...])`.
     """
     lookup = f"(Ljava/lang/Class;Ljava/lang/String;{_TYPE}){_HANDLE}"
     # pyjnius would reflect these three whole, 5 ms each; nobody else has a use for them.
@@ -148,6 +150,7 @@ def hits_of_search() -> Java:
     combine = declare(
         "java/lang/invoke/MethodHandles",
         publicLookup="static ()Ljava/lang/invoke/MethodHandles$Lookup;",
+        collectArguments=f"static ({_HANDLE}I{_HANDLE}){_HANDLE}",
         filterReturnValue=f"static ({_HANDLE}{_HANDLE}){_HANDLE}",
     )
     types = declare(
@@ -155,14 +158,18 @@ def hits_of_search() -> Java:
         fromMethodDescriptorString=f"static (Ljava/lang/String;Ljava/lang/ClassLoader;){_TYPE}",
     )
     classes = declare("java/lang/Class", forName="static (Ljava/lang/String;)Ljava/lang/Class;")
-    searcher, query, sort = (f"Lorg/apache/lucene/search/{name};" for name in ("IndexSearcher", "Query", "Sort"))
-    found, hits = "Lorg/apache/lucene/search/TopFieldDocs;", "[Lorg/apache/lucene/search/ScoreDoc;"
+    names = ("IndexSearcher", "Query", "Sort", "FieldDoc", "CollectorManager", "TopFieldDocs")
+    searcher, query, sort, after, manager, found = map("Lorg/apache/lucene/search/{};".format, names)
+    hits = "[Lorg/apache/lucene/search/ScoreDoc;"
 
     def type_of(descriptor: str) -> Java:
         return types.fromMethodDescriptorString(descriptor, None)
 
     lookups = combine.publicLookup()
-    search = lookups.findVirtual(declare(searcher[1:-1]), "search", type_of(f"({query}I{sort}){found}"))
+    collectors = declare("org/apache/lucene/search/TopFieldCollector")
+    collect = lookups.findStatic(collectors, "createSharedManager", type_of(f"({sort}I{after}I){manager}"))
+    search = lookups.findVirtual(declare(searcher[1:-1]), "search", type_of(f"({query}{manager})Ljava/lang/Object;"))
+    best = combine.collectArguments(search, 2, collect).asType(type_of(f"({searcher}{query}{sort}I{after}I){found}"))
     score_docs = lookups.findGetter(
         declare("org/apache/lucene/search/TopDocs"), "scoreDocs", classes.forName(hits.replace("/", "."))
     )
@@ -172,7 +179,7 @@ def hits_of_search() -> Java:
     listed = combine.filterReturnValue(
         score_docs.asType(type_of(f"({found}){hits}")), joined.asType(type_of(f"({hits})Ljava/lang/String;"))
     )
-    whole = combine.filterReturnValue(search, listed)
+    whole = combine.filterReturnValue(best, listed)
     return own(whole, "java/lang/invoke/MethodHandle", invokeWithArguments="([Ljava/lang/Object;)Ljava/lang/Object;")
 
 

@@ -106,9 +106,9 @@ def test_a_question_is_never_parsed(index, question):
 
 def test_a_question_of_50000_characters_keeps_its_rarest_terms_and_is_quick(index):
     filler = " ".join(f"mot{number}" for number in range(9000))[:49_900]
-    begun = time.perf_counter()
+    begun = time.thread_time()  # a busy machine must not fail it
     assert found(index, f"{filler} plaine chat") == index.search("plaine chat", 10).ids.tolist()
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 def test_a_long_question_of_known_terms_keeps_the_rare_ones(tmp_path):
