@@ -41,7 +41,11 @@ class TextEncoder(Protocol):
 class BiEncoder:
     """A bi-encoder, in the folder format of sentence-transformers.
 
-    Vectors equal those of `SentenceTransformer(...).encode(..., normalize_embeddings=True)` up to rounding.
+    Vectors equal those of `SentenceTransformer(...).encode(..., normalize_embeddings=True)` up to rounding. Precision
+    `auto` is the fastest: bf16 on a CPU that gains by it, fp16 on a GPU, else fp32. bf16 changed cosines by 0.0002 on
+    the mean square and 0.001 at most, where those of one question spread by 0.018 (a multilingual-e5-small, 40
+    questions and 300 passages of piaf): no first hit, the order of the first ten for half of the questions, and 1 in 80
+    of the passages among them.
 
     Args:
         name_or_path: a folder, or a name on the Hugging Face hub.
