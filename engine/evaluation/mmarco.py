@@ -9,6 +9,7 @@ its `data` folder or from `data/google` on. Beside it lie the two candidate file
     qrels.dev.small.tsv                                         question, 0, passage, 1
     colbertv2-negatives.dev.small.jsonl                         {"qid", "pos": [...], "neg": [...]}
     msmarco-qidpidtriples.rnd-shuf.train-eval.tsv               question, relevant passage, BM25 negative
+    triples.train.ids.small.tsv                                 the same to train on, or qidpidtriples.train.full.2.tsv
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from engine.evaluation.qrels import Qrels, read_qrels
 from engine.evaluation.questions import Question, read_questions
 from engine.evaluation.runs import Run, decode_id
 
-__all__ = ["COLLECTION", "MMarco"]
+__all__ = ["COLLECTION", "MMarco", "held_out_questions", "id_triples"]
 
 TRAIN_QUESTIONS = 500
 TRAIN_NEGATIVES = 200
@@ -31,13 +32,15 @@ _DEV_QUESTIONS = ("queries/dev/french_queries.dev.small.tsv", "queries/dev/frenc
 _TRAIN_QUESTIONS = ("queries/train/french_queries.train.tsv",)
 _DEV_QRELS = ("qrels.dev.small.tsv",)
 _DEV_CANDIDATES = ("colbertv2-negatives.dev.small.jsonl",)
-_TRAIN_TRIPLES = ("msmarco-qidpidtriples.rnd-shuf.train-eval.tsv",)
+_HELD_OUT_TRIPLES = ("msmarco-qidpidtriples.rnd-shuf.train-eval.tsv",)
+_TRAIN_TRIPLES = ("triples.train.ids.small.tsv", "qidpidtriples.train.full.2.tsv", "qidpidtriples.train.full.tsv")
 _ROOTS = ("", "google", "data", "data/google")
 _HUB = {
     COLLECTION: ("unicamp-dl/mmarco", "data/google/" + COLLECTION),
     _DEV_QUESTIONS[1]: ("unicamp-dl/mmarco", "data/google/" + _DEV_QUESTIONS[1]),
     _TRAIN_QUESTIONS[0]: ("unicamp-dl/mmarco", "data/google/" + _TRAIN_QUESTIONS[0]),
     _DEV_QRELS[0]: ("unicamp-dl/mmarco", "data/" + _DEV_QRELS[0]),
+    _TRAIN_TRIPLES[0]: ("unicamp-dl/mmarco", "data/" + _TRAIN_TRIPLES[0]),
     _DEV_CANDIDATES[0]: ("antoinelouis/msmarco-dev-small-negatives", _DEV_CANDIDATES[0]),
 }
 
@@ -84,7 +87,20 @@ class MMarco:
         As in the script of sentence-transformers from which the cards' protocol stems: the first 500 questions of the
         file, the first 200 different negatives of each.
         """
-        return _candidates(_from_triples(self._file(*_TRAIN_TRIPLES)))
+        path = self._file(*_HELD_OUT_TRIPLES)
+        return _candidates(_from_triples(path, held_out_questions(path)))
+
+    def held_out(self) -> list[str]:
+        """The 500 training questions that the protocol measures: no training may sample them."""
+        return held_out_questions(self._file(*_HELD_OUT_TRIPLES))
+
+    def train_triples(self) -> Path:
+        """Triples of ids to train on: question, relevant passage, BM25 negative."""
+        return self._file(*_TRAIN_TRIPLES)
+
+    def all_train_questions(self) -> Path:
+        """Every training question: 808,731 in the real file."""
+        return self._file(*_TRAIN_QUESTIONS)
 
     def _file(self, *names: str) -> Path:
         if self.folder is None:
@@ -129,8 +145,29 @@ def _grouped(path: Path) -> Iterator[Group]:
         yield str(question), [str(name) for name in positives], [str(name) for name in negatives]
 
 
-def _from_triples(path: Path) -> Iterator[Group]:
-    groups: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+def held_out_questions(path: Path) -> list[str]:
+    """The one list of questions that the protocol measures and that a training leaves out.
+
+    Args:
+        path: the train-eval triples; its first 500 different questions count.
+
+    Raises:
+        EvaluationError: a line is no triple of ids.
+    """
+    found: dict[str, None] = {}
+    for question, _, _ in id_triples(path):
+        found.setdefault(question)
+        if len(found) == TRAIN_QUESTIONS:
+            break
+    return list(found)
+
+
+def id_triples(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Ids of a question, a relevant passage and a negative, line by line.
+
+    Raises:
+        EvaluationError: a line is no triple of ids.
+    """
     for number, line in numbered_lines(path):
         fields = line.split()
         if len(fields) != 3:
@@ -138,8 +175,12 @@ def _from_triples(path: Path) -> Iterator[Group]:
                 "three ids are expected: question, relevant passage, negative", where=f"{path}:{number}"
             )
         question, positive, negative = (decode_id(field, path, number) for field in fields)
-        if question not in groups and len(groups) < TRAIN_QUESTIONS:
-            groups[question] = ({}, {})
+        yield question, positive, negative
+
+
+def _from_triples(path: Path, kept: list[str]) -> Iterator[Group]:
+    groups: dict[str, tuple[dict[str, None], dict[str, None]]] = {question: ({}, {}) for question in kept}
+    for question, positive, negative in id_triples(path):
         if question in groups:
             positives, negatives = groups[question]
             positives[positive] = None

@@ -5,9 +5,10 @@ One line of a file of groups, as `fouille mine` writes it:
     {"question": "...", "passages": ["...", "..."], "labels": [1, 0], "scores": [2.7, 1.9]}
 
 `labels` are relevance in [0, 1]; `scores`, where they stand, are a teacher's opinion on any scale that is the same
-for the passages of one question.
+for the passages of one question. A group without a positive needs scores.
 """
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from typing import Any
 from engine.errors import TrainingError
 from engine.evaluation.corpora import json_lines
 
-__all__ = ["Group", "read_groups", "sample"]
+__all__ = ["POSITIVE", "Group", "checked_label", "checked_text", "group_of", "read_groups", "sample", "take"]
+
+POSITIVE = 0.5
+"""A passage with a higher label than this is relevant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,41 +43,67 @@ class Group:
     @property
     def positives(self) -> list[int]:
         """Rows of the relevant passages."""
-        return [row for row, label in enumerate(self.labels) if label > 0.5]
+        return [row for row, label in enumerate(self.labels) if label > POSITIVE]
 
 
 def read_groups(path: str | Path) -> Iterator[Group]:
     """Streams the groups of a JSONL file, plain or gzipped.
 
     Raises:
-        TrainingError: a line is no group: a text is empty, a label lies outside [0, 1], lengths differ.
+        TrainingError: a line is no group: a text is empty, a label lies outside [0, 1], lengths differ, or there is
+            neither a positive nor a teacher's scores.
     """
     for number, record in json_lines(Path(path)):
-        yield _group(record, f"{path}:{number}")
+        yield group_of(record, f"{path}:{number}")
 
 
-def _group(record: dict[str, Any], where: str) -> Group:
-    question, passages, labels = (record.get(name) for name in ("question", "passages", "labels"))
-    scores = record.get("scores")
-    if not isinstance(question, str) or not question.strip():
-        raise TrainingError("the question has no text", where=where)
+def group_of(record: dict[str, Any], where: str) -> Group:
+    """The group that a JSON record holds.
+
+    Raises:
+        TrainingError: it is none; `where` is named.
+    """
+    passages, labels, scores = (record.get(name) for name in ("passages", "labels", "scores"))
+    question = checked_text(record.get("question"), "the question", where)
     if not isinstance(passages, list) or not passages:
         raise TrainingError("the group has no passages", where=where)
-    for row, passage in enumerate(passages, 1):
-        if not isinstance(passage, str) or not passage.strip():
-            raise TrainingError(f"passage {row} has no text", where=where)
+    texts = tuple(checked_text(passage, f"passage {row}", where) for row, passage in enumerate(passages, 1))
     if not isinstance(labels, list) or len(labels) != len(passages):
         raise TrainingError(f"{len(passages)} passages need as many labels", where=where)
-    for label in labels:
-        if isinstance(label, bool) or not isinstance(label, int | float) or not 0 <= label <= 1:
-            raise TrainingError(f"the label {label!r} is not a number in [0, 1]", where=where)
-    if scores is not None and (
-        not isinstance(scores, list)
-        or len(scores) != len(passages)
-        or any(isinstance(score, bool) or not isinstance(score, int | float) for score in scores)
-    ):
+    judged = tuple(checked_label(label, where) for label in labels)
+    if scores is None:
+        if max(judged) <= POSITIVE:
+            raise TrainingError("the question has no positive and no scores: nothing to learn from", where=where)
+        return Group(question, texts, judged)
+    if not isinstance(scores, list) or len(scores) != len(passages) or not all(map(_is_number, scores)):
         raise TrainingError(f"{len(passages)} passages need as many scores", where=where)
-    return Group(question, tuple(passages), tuple(labels), None if scores is None else tuple(scores))
+    return Group(question, texts, judged, tuple(scores))
+
+
+def checked_text(text: object, what: str, where: str) -> str:
+    """The text itself.
+
+    Raises:
+        TrainingError: it is no text, or blank.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise TrainingError(f"{what} has no text", where=where)
+    return text
+
+
+def checked_label(label: object, where: str) -> float:
+    """The label as a number.
+
+    Raises:
+        TrainingError: it is none in [0, 1].
+    """
+    if not _is_number(label) or not 0 <= float(label) <= 1:  # type: ignore[arg-type]
+        raise TrainingError(f"the label {label!r} is not a number in [0, 1]", where=where)
+    return float(label)  # type: ignore[arg-type]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def sample(group: Group, size: int, random_: random.Random) -> Group:
@@ -87,7 +117,8 @@ def sample(group: Group, size: int, random_: random.Random) -> Group:
     others = [row for row in range(len(group.passages)) if row not in positives]
     wanted = min(size - len(first), len(others))
     near, far = others[: max(len(others) // 4, 1)], others[max(len(others) // 4, 1) :]
-    hard = random_.sample(near, min((wanted + 1) // 2, len(near)))
+    half = (wanted + random_.randrange(2)) // 2
+    hard = random_.sample(near, min(max(half, wanted - len(far)), len(near)))
     rest = random_.sample(far, min(wanted - len(hard), len(far)))
     return take(group, [*first, *hard, *rest])
 

@@ -28,30 +28,35 @@ class Listwise(nn.Module):
         super().__init__()
         self.model, self.anchor, self.block = model, anchor, block
 
-    def forward(self, inputs: list[Any], labels: list[Tensor]) -> Tensor:
+    def forward(
+        self, inputs: list[Any], labels: list[Tensor], prompt: str | None = None, task: str | None = None
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
             inputs: questions, then their lists of passages, lists of labels.
             labels: the teacher's scores, one tensor a question.
+            prompt: for the model's preprocessing, as the trainer hands it to every loss.
+            task: the same.
         """
         questions, passages, relevance = inputs
         sizes = [len(texts) for texts in passages]
         pairs = [(question, text) for question, texts in zip(questions, passages, strict=True) for text in texts]
-        logits = self._logits(pairs)
+        logits = self._logits(pairs, prompt, task)
         targets = torch.cat([torch.as_tensor(row, dtype=torch.float32) for row in relevance]).to(logits.device)
         binary = nn.functional.binary_cross_entropy_with_logits(logits, targets)
         ranks = [
             nn.functional.cross_entropy(found, torch.softmax(teacher.to(found), dim=0))
-            for found, teacher in zip(logits.split(sizes), labels, strict=True)
+            for found, teacher in zip(torch.split(logits, sizes), labels, strict=True)
         ]
         return torch.stack(ranks).mean() + self.anchor * binary
 
-    def _logits(self, pairs: list[tuple[str, str]]) -> Tensor:
+    def _logits(self, pairs: list[tuple[str, str]], prompt: str | None, task: str | None) -> Tensor:
         order = sorted(range(len(pairs)), key=lambda row: len(pairs[row][0]) + len(pairs[row][1]))
         found = []
         for start in range(0, len(order), self.block):
-            features = self.model.preprocess([pairs[row] for row in order[start : start + self.block]])
+            block = [pairs[row] for row in order[start : start + self.block]]
+            features = self.model.preprocess(block, prompt=prompt, task=task)
             features = {name: value.to(self.model.device) for name, value in features.items() if torch.is_tensor(value)}
             found.append(self.model(features)["scores"].view(-1).float())
         logits = torch.cat(found)

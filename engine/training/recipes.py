@@ -1,5 +1,6 @@
 """Recipes: every number of a training in one frozen record, by a preset's name, overridden by TOML and by flags."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -20,6 +21,20 @@ _LOSSES: Mapping[Kind, tuple[Loss, ...]] = {
 }
 
 
+_FROM_ONE = (
+    "max_length",
+    "examples",
+    "negatives",
+    "epochs",
+    "steps",
+    "batch",
+    "accumulate",
+    "evaluate_every",
+    "patience",
+)
+_FROM_ZERO = ("negatives", "frozen", "boost", "anchor", "warmup", "weight_decay", "seed")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How a model is trained.
@@ -34,7 +49,8 @@ class Recipe:
         frozen: so many of the lowest layers, and the embeddings, are left as they are; None trains everything.
         max_length: tokens of a pair, or of a text.
         examples: at most this many pairs (`binary`) or groups are drawn; None takes what there is.
-        negatives: to each positive.
+        negatives: to each positive; 0 leaves a contrastive loss those of the batch.
+        redraw: whether each pass over the data draws other negatives; False repeats the same examples.
         boost: added to the teacher's score of a judged passage (`listwise`).
         anchor: weight of the binary part that keeps a listwise logit's level.
         epochs, steps: how long; `steps`, where given, decides.
@@ -45,10 +61,14 @@ class Recipe:
         warmup: steps when 1 or more, a share of all steps below.
         schedule: linear decay, constant, or cosine, after the warm-up.
         weight_decay: AdamW's.
+        temperature: divides the cosines of a contrastive loss.
         evaluate_every: steps between evaluations on dev questions, and between checkpoints.
         patience: evaluations without a better figure before training stops; None never stops.
         seed: of drawing, shuffling and initial weights.
         precision: auto (what the device is fast at), fp32, bf16 or fp16.
+        data: what is learnt from, as `--data` names it.
+        licence: of the model.
+        data_licence: of the data, in words.
     """
 
     preset: str
@@ -60,6 +80,7 @@ class Recipe:
     max_length: int = 512
     examples: int | None = None
     negatives: int = 4
+    redraw: bool = True
     boost: float = 4.0
     anchor: float = 0.1
     epochs: int = 1
@@ -71,23 +92,45 @@ class Recipe:
     warmup: float = 0.0
     schedule: Schedule = "linear"
     weight_decay: float = 0.01
+    temperature: float = 0.05
     evaluate_every: int = 500
     patience: int | None = None
     seed: int = 42
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    data: tuple[str, ...] = ()
+    licence: str | None = None
+    data_licence: str | None = None
 
     def __post_init__(self) -> None:
         if self.loss not in _LOSSES[self.kind]:
             raise TrainingError(
                 f"a {self.kind} cannot learn by {self.loss}", where=self.preset, hint=_of_kind(self.kind)
             )
-        for name in ("max_length", "negatives", "epochs", "batch", "accumulate", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} is {getattr(self, name)}, not a number from 1 up", where=self.preset)
+        for name in _FROM_ONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise TrainingError(f"{name} is {value}, not a number from 1 up", where=self.preset)
+        for name in _FROM_ZERO:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise TrainingError(f"{name} is {value:g}, not a number from 0 up", where=self.preset)
+        if not self.negatives and self.loss != "contrastive":
+            raise TrainingError(f"{self.loss} needs negatives", where=self.preset)
         if not 0 < self.learning_rate < 1:
             raise TrainingError(f"a learning rate of {self.learning_rate:g} trains nothing", where=self.preset)
-        if self.layers is not None and (not self.layers or sorted(set(self.layers)) != list(self.layers)):
-            raise TrainingError("the layers to keep must rise", where=self.preset)
+        if not 0 < self.layer_decay <= 1:
+            raise TrainingError(f"layer_decay is {self.layer_decay:g}, not in (0, 1]", where=self.preset)
+        if not 0 < self.temperature < math.inf:
+            raise TrainingError(f"temperature is {self.temperature:g}, not above 0", where=self.preset)
+        if self.layers is not None and (
+            not self.layers or sorted(set(self.layers)) != list(self.layers) or self.layers[0] < 0
+        ):
+            raise TrainingError("the layers to keep must rise, from 0 up", where=self.preset)
+
+    def numbers(self) -> dict[str, Any]:
+        """What was chosen, by name, JSON-able: for the model's card, and to tell one training from another."""
+        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
 
 
 def _of_kind(kind: Kind) -> str:
@@ -119,17 +162,19 @@ def resolve_recipe(
     if file is not None:
         values |= _checked(_read(Path(file)), str(file))
     values |= _checked({name: value for name, value in (flags or {}).items() if value is not None}, "flags")
-    if isinstance(values.get("layers"), list):
-        values["layers"] = tuple(values["layers"])
+    values |= {name: tuple(values[name]) for name in _LISTS if values.get(name) is not None}
     return Recipe(**{**values, "preset": preset, "kind": kind})
 
 
 _CHOICES = {"loss": get_args(Loss), "schedule": get_args(Schedule), "precision": ("auto", "fp32", "bf16", "fp16")}
-_INTEGERS = frozenset(
-    {"frozen", "max_length", "examples", "negatives", "epochs", "steps", "batch", "accumulate", "evaluate_every"}
-    | {"patience", "seed"}
-)
-_NUMBERS = frozenset({"boost", "anchor", "learning_rate", "layer_decay", "warmup", "weight_decay"})
+_LISTS: Mapping[str, type] = {"layers": int, "data": str}
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("base", "licence", "data_licence"), (str,)),
+    **dict.fromkeys((*_FROM_ONE, "negatives", "frozen", "seed"), (int,)),
+    **dict.fromkeys(("boost", "anchor", "learning_rate", "layer_decay", "warmup"), (int, float)),
+    **dict.fromkeys(("weight_decay", "temperature"), (int, float)),
+    "redraw": (bool,),
+}
 
 
 def _checked(values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -137,16 +182,14 @@ def _checked(values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     for name, value in values.items():
         if name not in known:
             raise TrainingError(f"no recipe has a {name!r}", where=where, hint=f"known: {', '.join(sorted(known))}")
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        sound = (
-            value in _CHOICES[name]
-            if name in _CHOICES
-            else whole
-            if name in _INTEGERS
-            else whole or isinstance(value, float)
-            if name in _NUMBERS
-            else isinstance(value, str | list | tuple)
-        )
-        if not sound:
+        if not _is_sound(name, value):
             raise TrainingError(f"{name} cannot be {value!r}", where=where)
     return values
+
+
+def _is_sound(name: str, value: object) -> bool:
+    if name in _CHOICES:
+        return value in _CHOICES[name]
+    if name in _LISTS:
+        return isinstance(value, list | tuple) and all(type(one) is _LISTS[name] for one in value)
+    return type(value) in _TYPES[name]  # a bool is an int, and no number of steps

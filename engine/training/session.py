@@ -1,23 +1,30 @@
-"""One training from start to end: arguments, checkpoints, evaluation, interruption; the trainer does the rest."""
+"""One training from start to end: rows, arguments, checkpoints, evaluation, interruption; the trainer does the rest."""
 
-import signal
+import json
+import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import TrainingError
-from engine.training import cross_encoder
+from engine.errors import DeviceError, StorageError, TrainingError
+from engine.training import base, bi_encoder, cross_encoder
+from engine.training.card import write_card, write_curve
+from engine.training.dev import MEASURES, DevSet
+from engine.training.draws import Draws, spooled
 from engine.training.examples import Group
+from engine.training.quiet import quiet
 from engine.training.recipes import Recipe
+from engine.training.spool import Spool
 
 if TYPE_CHECKING:
-    from sentence_transformers import CrossEncoder
+    from engine.training.watch import Log, Progress, Watch
 
-__all__ = ["TrainReport", "train_cross_encoder"]
+__all__ = ["TrainReport", "train", "train_bi_encoder", "train_cross_encoder"]
 
-Progress = Callable[[str, int, int | None], None]
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,8 @@ class TrainReport:
         seconds: wall time.
         history: what was logged: step, loss, learning rate, figures.
         interrupted: whether it stopped early, with a checkpoint to go on from.
+        kept_step: the step whose weights were kept, the last one where there were no dev questions.
+        counts: what the data held, by name.
     """
 
     folder: Path
@@ -39,58 +48,194 @@ class TrainReport:
     seconds: float
     history: tuple[dict[str, float], ...]
     interrupted: bool = False
+    kept_step: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def train_cross_encoder(
     recipe: Recipe,
-    groups: Sequence[Group],
+    groups: Iterable[Group],
     output: str | Path,
     *,
     device: str = "auto",
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
+    dev: DevSet | None = None,
+    log: "Log | None" = None,
 ) -> TrainReport:
-    """Fine-tunes a cross-encoder and writes it in sentence-transformers' folder layout.
+    """Fine-tunes a cross-encoder and writes it in sentence-transformers' folder layout; see `train`."""
+    return train(recipe, groups, output, device=device, resume=resume, progress=progress, dev=dev, log=log)
+
+
+def train_bi_encoder(
+    recipe: Recipe,
+    groups: Iterable[Group],
+    output: str | Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    progress: "Progress | None" = None,
+    dev: DevSet | None = None,
+    log: "Log | None" = None,
+) -> TrainReport:
+    """Fine-tunes a bi-encoder and writes it in sentence-transformers' folder layout; see `train`."""
+    return train(recipe, groups, output, device=device, resume=resume, progress=progress, dev=dev, log=log)
+
+
+def train(
+    recipe: Recipe,
+    groups: Iterable[Group],
+    output: str | Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    progress: "Progress | None" = None,
+    dev: DevSet | None = None,
+    log: "Log | None" = None,
+) -> TrainReport:
+    """Fine-tunes a model of the recipe's kind.
+
+    All data is read and checked before training begins, and waits on disk. The folder gets the model (safetensors), its
+    card and its learning curve; checkpoints lie in its `checkpoints` until the training is whole.
 
     Args:
         recipe: how.
-        groups: what it learns from.
-        output: folder of the model; checkpoints lie in its `checkpoints`.
-        device: auto, cpu, cuda.
-        resume: go on from the last checkpoint.
-        progress: called with ("training", step, steps).
+        groups: what it learns from, read once.
+        output: folder of the model.
+        device: auto, cpu or cuda; several GPUs through torchrun or accelerate.
+        resume: go on from the last checkpoint, with the recipe that it was made by.
+        progress: called with ("reading", groups, None) and ("training", step, steps).
+        dev: dev questions to measure every `evaluate_every` steps; the best checkpoint is kept.
+        log: called with each loss and figure, by the first process alone.
+
+    Raises:
+        TrainingError: data that cannot be learnt from, a base that is no encoder, no checkpoint to go on from.
+        DependencyMissing: the extra `train` is not installed.
     """
-    from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-    from transformers import set_seed
-
+    base.check_libraries()
     folder = Path(output)
+    with quiet():
+        base.check_base(recipe)
+        _ready(folder, recipe, resume=resume)
+        spool = spooled(_counted(groups, progress), Spool())
+        rows = Draws(spool, recipe, int(os.environ.get("WORLD_SIZE", "1")))
+        trainer, watch = _trainer(recipe, rows, folder, device, dev, progress, log)
+        started = time.monotonic()
+        try:
+            trainer.train(resume_from_checkpoint=resume or None)
+        finally:
+            watch.give_back()
+        seconds = time.monotonic() - started
+        state = trainer.state
+        counts = {"groups": len(spool), "groups that the loss cannot use": rows.unused, "examples in a pass": rows.size}
+        report = TrainReport(
+            folder=folder,
+            steps=state.global_step,
+            examples=state.global_step * recipe.batch * recipe.accumulate * trainer.args.world_size,
+            seconds=seconds,
+            history=tuple(state.log_history),
+            interrupted=watch.interrupted,
+            kept_step=_kept(state),
+            counts={what: count for what, count in counts.items() if count},
+        )
+        if not report.interrupted and trainer.is_world_process_zero():
+            _write(trainer.model, recipe, report)
+    return report
+
+
+def _ready(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    """The folder made, and seen to hold a checkpoint of the same recipe where one is wanted."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    path = folder / CHECKPOINTS / "recipe.json"
+    wanted = recipe.numbers()
+    if resume:
+        if not path.parent.is_dir() or get_last_checkpoint(str(path.parent)) is None:
+            raise TrainingError("there is no checkpoint to go on from", where=folder, hint="start without --resume")
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
+        other = [f"{name} {found.get(name)} / {value}" for name, value in wanted.items() if found.get(name) != value]
+        if other:
+            raise TrainingError(f"was begun with another recipe: {', '.join(other)}", where=folder)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(wanted, ensure_ascii=False, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot be written: {error.strerror or error}", where=folder) from error
+
+
+def _counted(groups: Iterable[Group], progress: "Progress | None") -> Iterable[Group]:
+    for number, group in enumerate(groups, 1):
+        if progress and not number % 100:
+            progress("reading", number, None)
+        yield group
+
+
+def _trainer(
+    recipe: Recipe,
+    rows: Draws,
+    folder: Path,
+    device: str,
+    dev: DevSet | None,
+    progress: "Progress | None",
+    log: "Log | None",
+) -> "tuple[Any, Watch]":
+    from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
+
+    from engine.training import trainers
+    from engine.training.watch import Watch
+
+    chosen = _device(device)
     set_seed(recipe.seed)
-    model = cross_encoder.build(recipe, _device(device))
-    rows = cross_encoder.dataset(groups, recipe)
-    arguments = CrossEncoderTrainingArguments(
-        **_arguments(recipe, folder, model, device),
-        learning_rate_mapping=cross_encoder.learning_rates(model.model, recipe),
-    )
-    trainer = CrossEncoderTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        loss=cross_encoder.loss(model, recipe),
-        callbacks=[_watch(progress)],
-    )
-    started = time.monotonic()
-    trainer.train(resume_from_checkpoint=resume or None)
-    model.save_pretrained(str(folder), create_model_card=False)
-    history = tuple(entry for entry in trainer.state.log_history)
-    return TrainReport(folder, trainer.state.global_step, len(rows), time.monotonic() - started, history)
+    watch = Watch(progress, log)
+    callbacks: list[Any] = [watch]
+    if dev is not None and recipe.patience is not None:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe.patience))
+    arguments = _arguments(recipe, folder, chosen, measured=dev is not None)
+    common = {"train_dataset": rows, "callbacks": callbacks}
+    trainer: Any
+    if recipe.kind == "cross-encoder":
+        model: Any = cross_encoder.build(recipe, chosen)
+        arguments["learning_rate_mapping"] = base.learning_rates(model.model, recipe)
+        evaluator = trainers.CrossEncoderOnDev(dev) if dev else None
+        trainer = trainers.CrossEncoderTraining(
+            model=model,
+            args=trainers.cross_encoder_arguments(arguments),
+            loss=cross_encoder.loss(model, recipe),
+            evaluator=evaluator,
+            **common,
+        )
+    else:
+        model = bi_encoder.build(recipe, chosen)
+        arguments["learning_rate_mapping"] = base.learning_rates(model[0].auto_model, recipe)
+        arguments["prompts"] = bi_encoder.prompts_of_columns(model, rows.column_names)
+        evaluator = trainers.BiEncoderOnDev(dev) if dev else None
+        trainer = trainers.BiEncoderTraining(
+            model=model,
+            args=trainers.bi_encoder_arguments(arguments),
+            loss=bi_encoder.loss(model, recipe),
+            evaluator=evaluator,
+            **common,
+        )
+    trainer.remove_callback(PrinterCallback)
+    return trainer, watch
 
 
-def _arguments(recipe: Recipe, folder: Path, model: "CrossEncoder", device: str) -> dict[str, Any]:
-    half = _half(recipe, model.device.type)
-    length = {"max_steps": recipe.steps} if recipe.steps is not None else {"num_train_epochs": 1}
+def _arguments(recipe: Recipe, folder: Path, device: str, *, measured: bool) -> dict[str, Any]:
+    half = _half(recipe, device)
+    length = {"max_steps": recipe.steps} if recipe.steps is not None else {"num_train_epochs": 1}  # passes are rows
+    best = {
+        "eval_strategy": "steps",
+        "eval_steps": recipe.evaluate_every,
+        "eval_on_start": True,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": f"eval_{MEASURES[0]}",
+        "greater_is_better": True,
+    }
     return {
         **length,
-        "output_dir": str(folder / "checkpoints"),
+        **(best if measured else {}),
+        "output_dir": str(folder / CHECKPOINTS),
         "per_device_train_batch_size": recipe.batch,
         "gradient_accumulation_steps": recipe.accumulate,
         "learning_rate": recipe.learning_rate,
@@ -100,14 +245,15 @@ def _arguments(recipe: Recipe, folder: Path, model: "CrossEncoder", device: str)
         "seed": recipe.seed,
         "bf16": half == "bf16",
         "fp16": half == "fp16",
-        "use_cpu": model.device.type == "cpu",
-        "logging_steps": 20,
+        "use_cpu": device == "cpu",
+        "logging_steps": max(1, min(20, recipe.evaluate_every // 5)),
         "save_strategy": "steps",
         "save_steps": recipe.evaluate_every,
         "save_total_limit": 2,
+        "restore_callback_states_from_checkpoint": True,
         "report_to": "none",
         "disable_tqdm": True,
-        "dataloader_pin_memory": model.device.type == "cuda",
+        "dataloader_pin_memory": device != "cpu",
     }
 
 
@@ -117,7 +263,7 @@ def _half(recipe: Recipe, device: str) -> str:
 
     if recipe.precision != "auto":
         return recipe.precision
-    if device == "cuda":
+    if device != "cpu":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     from engine.models.device import cpu
 
@@ -125,31 +271,35 @@ def _half(recipe: Recipe, device: str) -> str:
 
 
 def _device(asked: str) -> str:
+    """The kind of device; which GPU of several is torchrun's to say."""
     from engine.models.device import choose_devices
 
-    return str(choose_devices(asked)[0])
+    device = choose_devices(asked)[0]
+    if asked not in ("auto", "cuda") and device.index:
+        raise DeviceError(
+            "a training takes the first GPU that it sees", where="--device", hint="set CUDA_VISIBLE_DEVICES"
+        )
+    return device.type
 
 
-def _watch(progress: Progress | None) -> Any:
-    """A callback that reports steps and turns Ctrl-C into a checkpoint and an orderly end."""
-    from transformers import TrainerCallback
+def _kept(state: Any) -> int:
+    best = state.best_model_checkpoint
+    return int(best.rpartition("-")[2]) if best else int(state.global_step)
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        stopping = False
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            self.before = signal.signal(signal.SIGINT, self._stop)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            if progress:
-                progress("training", state.global_step, state.max_steps)
-            if self.stopping:
-                control.should_save = control.should_training_stop = True
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            signal.signal(signal.SIGINT, self.before)
-
-        def _stop(self, *_: Any) -> None:
-            self.stopping = True
-
-    return Watch()
+def _write(model: Any, recipe: Recipe, report: TrainReport) -> None:
+    """The model, its card and its curve; then the checkpoints, which hold more than a model's folder may, go."""
+    try:
+        model.save_pretrained(str(report.folder), create_model_card=False)
+        write_card(
+            report.folder,
+            recipe,
+            report.history,
+            counts=report.counts,
+            kept_step=report.kept_step,
+            seconds=report.seconds,
+        )
+        write_curve(report.folder, report.history)
+    except OSError as error:
+        raise StorageError(f"cannot be written: {error.strerror or error}", where=report.folder) from error
+    shutil.rmtree(report.folder / CHECKPOINTS, ignore_errors=True)

@@ -1,0 +1,139 @@
+"""The model that a training starts from: seen to be an encoder, cut to the layers wanted, its lower part frozen."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import DependencyMissing, TrainingError
+from engine.models import registry
+from engine.models.architecture import read_json
+from engine.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+__all__ = ["check_base", "check_libraries", "learning_rates", "prepare"]
+
+_LIBRARIES = ("sentence_transformers", "accelerate", "datasets", "ir_measures", "matplotlib")
+_STACKS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers")
+
+
+def check_libraries() -> None:
+    """See that what a training needs is installed.
+
+    Raises:
+        DependencyMissing: it is not.
+    """
+    for name in _LIBRARIES:
+        if find_spec(name) is None:
+            raise DependencyMissing(f"{name} is not installed", hint="pip install 'fouille[train]'")
+
+
+def check_base(recipe: Recipe) -> "Path":
+    """The folder of the recipe's base, seen to be an encoder, before any data is read.
+
+    Raises:
+        ModelNotFound: it is neither here nor to be had.
+        ModelDamaged, ModelUnsupported: its files are incomplete, or pickled.
+        TrainingError: it is a decoder, or classifies into several labels.
+    """
+    folder = registry.fetch(recipe.base)
+    config = read_json(folder / "config.json") or {}
+    kind, architectures = config.get("model_type"), config.get("architectures") or []
+    if config.get("is_encoder_decoder") or config.get("is_decoder") or not _is_encoder(str(kind)):
+        raise TrainingError(
+            f"is no encoder (its model type is {kind!r})", where=recipe.base, hint="take a model of the BERT family"
+        )
+    labels = config.get("id2label")
+    if any("ForSequenceClassification" in name for name in architectures) and len(labels or "12") != 1:
+        count = len(labels) if labels else 2
+        raise TrainingError(f"has {count} labels, not one score", where=recipe.base, hint="take its own base model")
+    return folder
+
+
+def _is_encoder(kind: str) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def prepare(model: Any, recipe: Recipe) -> None:
+    """Cut and freeze a transformers model as the recipe says; in place.
+
+    Raises:
+        TrainingError: it has too few layers.
+    """
+    model.float()
+    if recipe.layers is not None:
+        keep_layers(model, recipe.layers, recipe.base)
+    if recipe.frozen is not None:
+        freeze(model, recipe.frozen, recipe.base)
+
+
+def keep_layers(model: Any, layers: Sequence[int], name: str) -> None:
+    """Drop all layers but these; what a smaller student starts from (Sanh et al. 2019).
+
+    Raises:
+        TrainingError: the model has no such layer.
+    """
+    from torch import nn
+
+    owner, attribute, stack = _stack(model, name)
+    if layers[-1] >= len(stack):
+        raise TrainingError(f"has {len(stack)} layers, none of number {layers[-1]} (from 0)", where=name)
+    setattr(owner, attribute, nn.ModuleList([stack[number] for number in layers]))
+    model.config.num_hidden_layers = len(layers)
+
+
+def freeze(model: Any, layers: int, name: str) -> None:
+    """Leave the embeddings and the lowest layers as they are.
+
+    Raises:
+        TrainingError: the model has fewer layers.
+    """
+    stack = _stack(model, name)[2]
+    if layers > len(stack):
+        raise TrainingError(f"has {len(stack)} layers, of which {layers} cannot be frozen", where=name)
+    for module in (_base(model).embeddings, *stack[:layers]):
+        module.requires_grad_(requires_grad=False)
+
+
+def learning_rates(model: Any, recipe: Recipe) -> dict[str, float]:
+    """Regular expression of parameter names -> learning rate, lower by `layer_decay` a layer downwards."""
+    if recipe.layer_decay == 1.0:
+        return {}
+    _, _, stack = _stack(model, recipe.base)
+    frozen, count = recipe.frozen, len(stack)
+    rates = {
+        rf"layers?\.{number}\.": recipe.learning_rate * recipe.layer_decay ** (count - 1 - number)
+        for number in range(frozen or 0, count)
+    }
+    return rates if frozen is not None else {**rates, r"embeddings\.": recipe.learning_rate * recipe.layer_decay**count}
+
+
+def _base(model: Any) -> Any:
+    return getattr(model, model.base_model_prefix, model)
+
+
+def _stack(model: Any, name: str) -> tuple[Any, str, "nn.ModuleList"]:
+    """The module that owns the layers, the name it has for them, and the layers.
+
+    Raises:
+        TrainingError: they are not where encoders have them.
+    """
+    for path in _STACKS:
+        owner, parts = _base(model), path.split(".")
+        for part in parts[:-1]:
+            owner = getattr(owner, part, None)
+        found = getattr(owner, parts[-1], None)
+        if found is not None:
+            return owner, parts[-1], found
+    raise TrainingError("its layers cannot be found, so none can be dropped or frozen", where=name)
+
+
+def unloadable(error: Exception, name: str) -> TrainingError:
+    """What a library says of a base that it cannot load, as one line."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return TrainingError(f"cannot be loaded as an encoder: {reason}", where=name)
