@@ -69,14 +69,15 @@ def _encode_groups(groups: NDArray[np.float16]) -> tuple[NDArray[np.uint8], NDAr
     if not np.isfinite(groups).all():
         return None
     furthest = groups[np.arange(len(groups)), np.abs(groups).argmax(axis=1)].astype(np.float32)
-    # A group of zeros has the scale 0, with their sign.
-    scales = np.where(furthest == 0, furthest, furthest / -8).astype(np.float16)
-    divisor = np.where(scales == 0, np.float16(1), scales).astype(np.float32)[:, None]
-    codes = np.rint(groups.astype(np.float32) / divisor)
+    scales = (furthest / -8).astype(np.float16)
+    scales[furthest == 0] = 0
+    divisors = np.where(scales == 0, np.float16(1), scales).astype(np.float32)[:, None]
+    # Zero times a code has the code's sign, so that a group of zeros keeps those of its own.
+    codes = np.where(scales[:, None] == 0, -np.signbit(groups).astype(np.float32), np.rint(groups / divisors))
     if codes.min() < _CODES[0] or codes.max() > _CODES[-1]:
         return None
-    shifted = (codes + 8).astype(np.uint8)
-    return shifted[:, : GROUP // 2] | shifted[:, GROUP // 2 :] << 4, scales
+    shifted: NDArray[np.uint8] = (codes + 8).astype(np.uint8)
+    return shifted[:, : GROUP // 2] | shifted[:, GROUP // 2 :] << np.uint8(4), scales
 
 
 def _restored(codes: NDArray[np.uint8], scales: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -11,12 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from engine.models.compact import pack
+from engine.settings import SHIPPED_ENCODER, SHIPPED_RERANKER
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """An environment that holds the wheel and nothing of this folder; the libraries it needs are lent by ours."""
+def installed(tmp_path_factory, tiny):
+    """An environment that holds the wheel and nothing of this folder; the libraries it needs are lent by ours.
+
+    Toy models stand in for those that ship.
+    """
     base = tmp_path_factory.mktemp("wheel")
     # setuptools builds from a copy, so that nothing is written beside the sources.
     sources = base / "sources"
@@ -24,9 +30,10 @@ def installed(tmp_path_factory):
     if listed.returncode:
         pytest.skip("not a git checkout")
     for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() and not name.startswith("engine/models/shipped/"):
             (sources / name).parent.mkdir(parents=True, exist_ok=True)
             (sources / name).write_bytes((ROOT / name).read_bytes())
+    pack({SHIPPED_ENCODER: tiny.encoder, SHIPPED_RERANKER: tiny.reranker}, sources / "engine" / "models" / "shipped")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(base), str(sources)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = base.glob("fouille-*.whl")
@@ -48,6 +55,13 @@ def test_the_installed_command_indexes_and_searches_the_sample_that_it_ships(ins
     command = [str(installed / "fouille"), "search", "détergent graisse", "-c", str(tmp_path / "c"), "--no-rerank"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "documents/" in found
+
+
+def test_the_wheel_holds_the_models_that_ship_and_unpacks_them(installed, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "FOUILLE_SHIPPED_DIR"}
+    command = [str(installed / "fouille"), "models", "export", SHIPPED_RERANKER, str(tmp_path / "mine")]
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert {path.name for path in (tmp_path / "mine").iterdir()} >= {"model.safetensors", "tokenizer.json"}
 
 
 def commands():
