@@ -18,7 +18,7 @@ import typer
 from engine.errors import FouilleError
 from engine.records import SearchResult
 from engine.settings import data_dir, resolve
-from engine.terminal import evaluation_commands
+from engine.terminal import evaluation_commands, training_commands
 from engine.terminal import options as flag
 from engine.terminal.given import open_collection, search_options, settings_of
 from engine.terminal.sanitise import sanitise_line
@@ -361,6 +361,7 @@ def export(
 
 
 evaluation_commands.mount(app)
+training_commands.mount(app)
 
 
 def main(arguments: "Sequence[str] | None" = None) -> None:

@@ -1,0 +1,17 @@
+"""The commands that make models: train, mine, prune-vocabulary. `mount` adds them to the application."""
+
+import typer
+
+from engine.terminal.training_commands import mine, prune_vocabulary, train
+
+__all__ = ["mount"]
+
+
+def mount(app: typer.Typer) -> None:
+    """Adds the commands to the application, each with its example."""
+    training = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Train a cross-encoder or a bi-encoder.")
+    training.command("cross-encoder", epilog=train.CROSS_ENCODER)(train.cross_encoder)
+    training.command("bi-encoder", epilog=train.BI_ENCODER)(train.bi_encoder)
+    app.add_typer(training, name="train")
+    app.command(epilog=mine.EXAMPLE)(mine.mine)
+    app.command("prune-vocabulary", epilog=prune_vocabulary.EXAMPLE)(prune_vocabulary.prune_vocabulary)

@@ -1,0 +1,72 @@
+"""A training as it goes: one bar with loss, steps a second and the time left; figures a line each."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from engine.terminal.progress import Progress, progress
+
+__all__ = ["Shown", "shown_training"]
+
+Log = Callable[[Mapping[str, float]], None]
+
+
+class Shown(NamedTuple):
+    """What the engine reports to; None where nothing is shown."""
+
+    progress: Progress | None
+    log: Log | None
+
+
+@contextmanager
+def shown_training(*, silent: bool = False) -> Iterator[Shown]:
+    """Shows a training on stderr: a bar on a terminal, and the figures on dev questions as lines anywhere.
+
+    Args:
+        silent: show nothing, as in all processes of a distributed training but the first.
+    """
+    if silent:
+        yield Shown(None, None)
+        return
+    if not sys.stderr.isatty():
+        with progress() as plain:
+            yield Shown(plain, _figures)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+    )
+    tasks = {}
+
+    def report(part: str, done: int, total: int | None) -> None:
+        if part not in tasks:
+            tasks[part] = bars.add_task(part, total=total, count="", loss="", rate="")
+        speed = bars.tasks[bars.task_ids.index(tasks[part])].speed
+        count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+        bars.update(tasks[part], completed=done, total=total, count=count, rate=f"{speed:.2f}/s" if speed else "")
+
+    def log(entry: Mapping[str, float]) -> None:
+        if "loss" in entry and "training" in tasks:
+            bars.update(tasks["training"], loss=f"loss {entry['loss']:.3f}")
+        _figures(entry)
+
+    with bars:
+        yield Shown(report, log)
+
+
+def _figures(entry: Mapping[str, float]) -> None:
+    figures = [f"{name[5:]} {100 * value:.1f}" for name, value in entry.items() if "@" in name]
+    if figures:
+        sys.stderr.write(f"fouille: step {entry['step']:,}: {', '.join(figures)} on dev questions\n")

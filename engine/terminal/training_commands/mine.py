@@ -1,0 +1,94 @@
+"""`fouille mine`: hard negatives that a collection's first stage finds, as groups to train on."""
+
+# ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `settings_of`
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from engine.errors import InvalidOption
+from engine.terminal import options as flag
+from engine.terminal.evaluation_commands import flags
+from engine.terminal.evaluation_commands.output import note
+from engine.terminal.given import open_collection, settings_of
+from engine.terminal.progress import progress
+
+if TYPE_CHECKING:
+    from engine.records import FirstStage
+
+__all__ = ["EXAMPLE", "mine"]
+
+EXAMPLE = "\b\nExample:\n  fouille mine train.tsv --qrels train.qrels -c aide -o mined.jsonl.gz --ranks 5-100"
+
+
+def mine(
+    context: typer.Context,
+    questions: Annotated[
+        str, typer.Argument(metavar="QUESTIONS", help="TSV (id, text), JSONL, a BEIR folder, or irds:ID.")
+    ],
+    qrels: flags.Judgements,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Groups to write, JSONL or JSONL.gz.")],
+    collection: flag.Collection = None,
+    ranks: Annotated[str, typer.Option("--ranks", metavar="A-B", help="Of the first stage, to take from.")] = "1-100",
+    negatives: Annotated[int, typer.Option("--negatives", metavar="N", help="Of a question, at most.")] = 15,
+    first_stage: flag.FirstStageOption = None,
+    reranker: flag.Reranker = None,
+    max_score: Annotated[
+        float | None, typer.Option("--max-score", metavar="X", help="Drop what the reranker scores above this, 0 to 1.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", metavar="X", help="Drop what it scores above the best positive's logit less this."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the drawing.")] = 0,
+    device: flag.Device = None,
+    precision: flag.Precision = None,
+    batch_tokens: flag.BatchTokens = None,
+    max_length: flag.MaxLength = None,
+) -> None:
+    """Find hard negatives: passages that rank high and that nobody called relevant.
+
+    Each question becomes a group of its relevant documents and of negatives, half of them from the best quarter of the
+    ranks, with the first stage's scores. Likely false negatives are dropped where a reranker is asked for its opinion.
+    """
+    from engine.evaluation.lines import replacing
+    from engine.evaluation.qrels import read_qrels
+    from engine.evaluation.questions import read_questions
+    from engine.models.shelf import Shelf
+    from engine.training.mining import MineReport, Mining
+    from engine.training.mining import mine as mined
+
+    settings = settings_of(context)
+    judging = max_score is not None or margin is not None
+    if judging and settings.reranker is None:
+        raise InvalidOption("a cross-encoder has to score the negatives", hint="name one with --reranker")
+    if reranker is not None and not judging:
+        raise InvalidOption("what it scores too high is not said", where="--reranker", hint="--max-score or --margin")
+    first, last = _ranks(ranks)
+    stage = cast("FirstStage | None", settings.first_stage)
+    mining = Mining(first, last, negatives, stage, max_score, margin, seed)
+    judgements = read_qrels(qrels)
+    asked = read_questions(questions, only=judgements)
+    model = Shelf(settings).reranker(cast("str", settings.reranker), fetch=True) if judging else None
+    report = MineReport()
+    with open_collection(settings) as target, progress() as bar, replacing(output) as stream:
+        for group in mined(target, asked, judgements, mining, report, reranker=model, progress=bar):
+            record = {"question": group.question, "passages": group.passages, "labels": group.labels}
+            stream.write(json.dumps({**record, "scores": group.scores}, ensure_ascii=False) + "\n")
+    told = (
+        (report.without_positives, "questions left out, whose relevant documents the collection does not have"),
+        (report.without_negatives, "questions left out, for which nothing was left"),
+        (report.dropped, "passages dropped that the reranker calls relevant"),
+    )
+    note(f"{count:,} {what}" for count, what in told if count)
+    note([f"{report.questions:,} questions, {report.negatives:,} negatives: {output}"])
+
+
+def _ranks(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    try:
+        return (int(first), int(last)) if dash else (1, int(first))
+    except ValueError:
+        raise InvalidOption(f"{text!r} is no range of ranks", where="--ranks", hint="such as 5-100") from None

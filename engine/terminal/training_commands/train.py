@@ -1,0 +1,281 @@
+"""`fouille train`: a cross-encoder or a bi-encoder fine-tuned by a recipe, every number of which has a flag."""
+
+# ruff: noqa: ARG001 - a recipe's flags are read from the context, all at once, by `_recipe`
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import typer
+
+from engine.errors import InvalidOption
+from engine.settings import resolve
+from engine.terminal import options as flag
+from engine.terminal.evaluation_commands.output import note
+from engine.terminal.given import open_collection
+from engine.terminal.training_commands import flags
+from engine.terminal.training_commands.bar import Shown, shown_training
+
+if TYPE_CHECKING:
+    from engine.records import FirstStage
+    from engine.training.dev import DevSet
+    from engine.training.examples import Group
+    from engine.training.recipes import Kind, Recipe
+    from engine.training.session import TrainReport
+
+__all__ = ["BI_ENCODER", "CROSS_ENCODER", "bi_encoder", "cross_encoder"]
+
+INTERRUPTED = 130
+_POOL = 5
+"""Negatives kept of a question for each that a pass draws, where passes draw anew."""
+
+_DATA = """\b
+Data:
+  groups.jsonl        question, passages, labels, perhaps scores: as `fouille mine` writes
+  pairs.tsv|jsonl     question, passage, label in [0, 1]
+  triples.tsv|jsonl   question, positive, negative
+  FOLDER[+RUN]        a BEIR folder's train qrels, negatives of a TREC run or at random
+  irds:ID[+RUN]       an ir_datasets id; its triples, say of mmarco/v2/fr/train
+  mmarco:FOLDER[+FILE]  a copy of mMARCO: its training triples, or FILE: triples of ids, or
+                      msmarco-hard-negatives.jsonl.gz
+  An @3 at the end takes each group of it three times in a pass."""
+CROSS_ENCODER = (
+    """\b
+Presets:
+  mmarco-l6           binary, a million pairs 1 to 4, ten times, as the mMARCO-fr cards
+  mmarco-me5          binary, mined negatives of dense retrievers, 20,000 steps of 128
+  distill             listwise against the scores of the data, or of --teacher
+  margin-mse          the same by margins (Hofstätter et al. 2020)
+"""
+    + _DATA
+    + """
+\b
+Example:
+  fouille train cross-encoder --preset distill --base models/small --data mined.jsonl -o mine"""
+)
+BI_ENCODER = (
+    """\b
+Presets:
+  bi-encoder          InfoNCE: negatives of the batch and mined ones
+  bi-encoder-distill  margins of the data's scores, or of --teacher
+"""
+    + _DATA
+    + """
+\b
+Example:
+  fouille train bi-encoder --base intfloat/multilingual-e5-small --data mined.jsonl -o mine"""
+)
+
+
+def cross_encoder(
+    context: typer.Context,
+    output: flags.Folder,
+    data: flags.Data = None,
+    base: flags.Base = None,
+    preset: flags.Preset = "mmarco-l6",
+    recipe: flags.RecipeFile = None,
+    teacher: flags.Teacher = None,
+    held_out: flags.HeldOut = None,
+    dev: flags.Dev = None,
+    dev_qrels: flags.DevQrels = None,
+    dev_run: flags.DevRun = None,
+    dev_corpus: flags.DevCorpus = None,
+    dev_depth: flags.DevDepth = 100,
+    collection: flag.Collection = None,
+    first_stage: flag.FirstStageOption = None,
+    device: flag.Device = None,
+    resume: flags.Resume = False,
+    loss: flags.CrossEncoderLoss = None,
+    layers: flags.Layers = None,
+    frozen: flags.Frozen = None,
+    max_length: flags.MaxLength = None,
+    examples: flags.Examples = None,
+    negatives: flags.Negatives = None,
+    redraw: flags.Redraw = None,
+    boost: flags.Boost = None,
+    anchor: flags.Anchor = None,
+    epochs: flags.Epochs = None,
+    steps: flags.Steps = None,
+    batch: flags.Batch = None,
+    accumulate: flags.Accumulate = None,
+    learning_rate: flags.LearningRate = None,
+    layer_decay: flags.LayerDecay = None,
+    warmup: flags.Warmup = None,
+    schedule: flags.Schedule = None,
+    weight_decay: flags.WeightDecay = None,
+    evaluate_every: flags.EvaluateEvery = None,
+    patience: flags.Patience = None,
+    seed: flags.Seed = None,
+    precision: flags.Precision = None,
+    licence: flags.Licence = None,
+    data_licence: flags.DataLicence = None,
+) -> None:
+    """Fine-tune a cross-encoder, and write it as sentence-transformers and transformers load it.
+
+    Data is checked before training begins. Ctrl-C saves a checkpoint that --resume goes on from.
+    """
+    _train("cross-encoder", context)
+
+
+def bi_encoder(
+    context: typer.Context,
+    output: flags.Folder,
+    data: flags.Data = None,
+    base: flags.Base = None,
+    preset: flags.Preset = "bi-encoder",
+    recipe: flags.RecipeFile = None,
+    teacher: flags.Teacher = None,
+    held_out: flags.HeldOut = None,
+    dev: flags.Dev = None,
+    dev_qrels: flags.DevQrels = None,
+    dev_run: flags.DevRun = None,
+    dev_corpus: flags.DevCorpus = None,
+    dev_depth: flags.DevDepth = 100,
+    collection: flag.Collection = None,
+    first_stage: flag.FirstStageOption = None,
+    device: flag.Device = None,
+    resume: flags.Resume = False,
+    loss: flags.BiEncoderLoss = None,
+    layers: flags.Layers = None,
+    frozen: flags.Frozen = None,
+    max_length: flags.MaxLength = None,
+    examples: flags.Examples = None,
+    negatives: flags.Negatives = None,
+    redraw: flags.Redraw = None,
+    epochs: flags.Epochs = None,
+    steps: flags.Steps = None,
+    batch: flags.Batch = None,
+    accumulate: flags.Accumulate = None,
+    learning_rate: flags.LearningRate = None,
+    layer_decay: flags.LayerDecay = None,
+    warmup: flags.Warmup = None,
+    schedule: flags.Schedule = None,
+    weight_decay: flags.WeightDecay = None,
+    temperature: flags.Temperature = None,
+    evaluate_every: flags.EvaluateEvery = None,
+    patience: flags.Patience = None,
+    seed: flags.Seed = None,
+    precision: flags.Precision = None,
+    licence: flags.Licence = None,
+    data_licence: flags.DataLicence = None,
+) -> None:
+    """Fine-tune a bi-encoder, and write it as sentence-transformers loads it.
+
+    Data is checked before training begins. Ctrl-C saves a checkpoint that --resume goes on from.
+    """
+    _train("bi-encoder", context)
+
+
+def _train(kind: "Kind", context: typer.Context) -> None:
+    from engine.training.base import check_base, check_libraries
+    from engine.training.candidates import Skipped
+    from engine.training.quiet import quiet
+    from engine.training.session import CHECKPOINTS, train
+
+    given = context.params
+    check_libraries()
+    recipe, output, resume = _recipe(kind, given), cast("Path", given["output"]), bool(given["resume"])
+    if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        hint = "go on with --resume, or choose another" if (output / CHECKPOINTS).is_dir() else "choose another"
+        raise InvalidOption("the folder is taken", where=output, hint=hint)
+    with quiet():
+        check_base(recipe)
+    first = os.environ.get("RANK", "0") == "0"
+    skipped = Skipped()
+    with shown_training(silent=not first) as shown:
+        report = train(
+            recipe,
+            _groups(recipe, given, skipped, shown),
+            output,
+            device=given["device"] or "auto",
+            resume=resume,
+            progress=shown.progress,
+            dev=_dev(given),
+            log=shown.log,
+        )
+    if first:
+        note(skipped.lines())
+        note(_summary(report))
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _recipe(kind: "Kind", given: dict[str, Any]) -> "Recipe":
+    from engine.training.recipes import Recipe, resolve_recipe
+
+    named = {field.name for field in fields(Recipe)} - {"preset", "kind"}
+    chosen = {name: value for name, value in given.items() if name in named and value not in (None, [], ())}
+    if "layers" in chosen:
+        chosen["layers"] = _layers(chosen["layers"])
+    recipe = resolve_recipe(given["preset"], kind, file=given["recipe"], flags=chosen)
+    if not recipe.data:
+        raise InvalidOption("nothing to learn from", where="--data", hint="name data, see --help")
+    return recipe
+
+
+def _layers(text: str) -> list[int]:
+    """`0,2,4-6` -> 0, 2, 4, 5, 6."""
+    try:
+        ranges = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    except ValueError:
+        raise InvalidOption(f"{text!r} is no list of layers", where="--layers", hint="such as 0,2,4 or 0-5") from None
+    return [layer for ends in ranges for layer in range(ends[0], ends[-1] + 1)]
+
+
+def _groups(recipe: "Recipe", given: dict[str, Any], skipped: Any, shown: Shown) -> "Iterator[Group]":
+    from engine.training.sources import parse_source, read_held_out, read_source
+
+    kept = None if given["held_out"] is None else read_held_out(given["held_out"])
+    most = max(recipe.negatives, 1) * (_POOL if recipe.redraw else 1)
+
+    def read() -> "Iterator[Group]":
+        for spec in recipe.data:
+            yield from read_source(parse_source(spec), negatives=most, seed=recipe.seed, held_out=kept, skipped=skipped)
+
+    return iter(read() if given["teacher"] is None else _taught(read(), given, shown))
+
+
+def _taught(groups: "Iterable[Group]", given: dict[str, Any], shown: Shown) -> "Iterator[Group]":
+    from engine.models.shelf import Shelf
+    from engine.training.teacher import taught
+
+    teacher = Shelf(resolve({"device": given["device"]})).reranker(given["teacher"], fetch=True)
+    return taught(groups, teacher, shown.progress)
+
+
+def _dev(given: dict[str, Any]) -> "DevSet | None":
+    from engine.training.dev import dev_from_collection, dev_from_groups, dev_from_run
+
+    questions, qrels, depth = given["dev"], given["dev_qrels"], given["dev_depth"]
+    if questions is None:
+        return None
+    if depth < 1:
+        raise InvalidOption(f"{depth} is less than 1", where="--dev-depth")
+    if qrels is None:
+        if Path(questions).is_file():
+            return dev_from_groups(Path(questions))
+        raise InvalidOption("dev questions need their judgements", where="--dev", hint="name them with --dev-qrels")
+    if given["dev_run"] is not None:
+        if given["dev_corpus"] is None:
+            raise InvalidOption("the run's passages are needed", where="--dev-run", hint="name them with --dev-corpus")
+        return dev_from_run(questions, qrels, given["dev_run"], given["dev_corpus"], depth)
+    settings = resolve({name: given[name] for name in ("collection", "first_stage", "device")})
+    with open_collection(settings) as target:
+        return dev_from_collection(questions, qrels, target, cast("FirstStage | None", settings.first_stage), depth)
+
+
+def _summary(report: "TrainReport") -> Iterator[str]:
+    from engine.training.card import figures
+
+    rate = report.steps / report.seconds if report.seconds else 0.0
+    done = f"{report.steps:,} steps, {report.examples:,} examples, {rate:,.2f} steps/s"
+    if report.interrupted:
+        yield f"stopped after {done}; --resume with the same flags goes on: {report.folder}"
+        return
+    kept = next((one for one in figures(report.history) if one["step"] == report.kept_step), None)
+    told = [
+        f"{name} {100 * value:.1f} at step {report.kept_step:,}" for name, value in (kept or {}).items() if "@" in name
+    ]
+    yield f"{done}{''.join(f', {one}' for one in told)}: {report.folder}"
