@@ -110,7 +110,8 @@ def _judgement(question: object, passage: object, label: object, where: str) -> 
 
 def _grouped(judgements: Iterable[Judgement]) -> Iterator[Group]:
     """Groups in the order in which their questions come first; passages wait on disk."""
-    spool, rows = Spool(), dict[str, array[int]]()
+    spool = Spool()
+    rows: dict[str, array[int]] = {}
     for judgement in judgements:
         rows.setdefault(judgement.question, array("q")).append(spool.append(judgement[1:]))
     for question, numbers in rows.items():

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import weakref
 from array import array
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Spool:
             self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115 - lives as long as this
         except OSError as error:
             raise _refused(error, folder) from error
+        weakref.finalize(self, self._file.close)
         self._folder = folder
         self._offsets = array("q", [0])
         self._flushed = True

@@ -1,0 +1,228 @@
+"""What is learnt from: every layout read to the same groups, bad data refused with its line, rows drawn from groups."""
+
+import gzip
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import FouilleError, TrainingError
+from engine.evaluation.mmarco import MMarco
+from engine.evaluation.runs import Run, write_run
+from engine.training.candidates import Candidates, Skipped
+from engine.training.draws import Draws, spooled
+from engine.training.examples import Group, sample
+from engine.training.sources import parse_source, read_held_out, read_source
+from engine.training.spool import Spool
+
+
+def read(spec: object, *, negatives: int = 4, held_out=None, skipped: Skipped | None = None) -> list[Group]:
+    source = parse_source(str(spec))
+    return list(read_source(source, negatives=negatives, seed=1, held_out=held_out, skipped=skipped or Skipped()))
+
+
+WANTED = Group("q", ("oui", "non", "peut-être"), (1.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("groups.jsonl", '{"question": "q", "passages": ["oui", "non", "peut-être"], "labels": [1, 0, 0]}'),
+        ("pairs.tsv", "q\toui\t1\nq\tnon\t0\nq\tpeut-être\t0.0"),
+        ("triples.tsv", "q\toui\tnon\nq\toui\tpeut-être"),
+        ("triples.jsonl", '{"query": "q", "positive": "oui", "negative": ["non", "peut-être"]}'),
+        (
+            "pairs.jsonl",
+            '{"question": "q", "passage": "oui", "label": 1}\n{"question": "q", "passage": "non", "label": 0}\n'
+            '{"question": "q", "passage": "peut-être", "label": 0}',
+        ),
+    ],
+)
+def test_every_layout_gives_the_same_group(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+    assert read(tmp_path / name) == read(tmp_path / f"{name}.gz") == [WANTED]
+
+
+def test_lines_of_a_question_need_not_be_together(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("q\tnon\t0\nr\toui\t1\nq\toui\t1\n", "utf-8")
+    assert [group.labels for group in read(tmp_path / "a.tsv")] == [(0.0, 1.0), (1.0,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "reason"),
+    [
+        ("a.tsv", "q\toui\t1\nq\tnon\t1.5\n", 2, r"the label 1.5 is not a number in [0, 1]"),
+        ("a.tsv", "q\toui\t1\nq\tnon\tbof\n", 2, "the label 'bof'"),
+        ("a.tsv", "q\toui\t1\nq\t \t0\n", 2, "the passage has no text"),
+        ("a.tsv", "q\toui\n", 1, "2 columns"),
+        ("a.tsv", "q\toui\t1\nr\tnon\t0\n", 2, "the question has no positive"),
+        ("a.jsonl", '{"question": "q", "positive": "oui"}', 1, "the passage has no text"),
+        ("a.jsonl", '{"question": "q", "passages": ["a"], "labels": [NaN]}', 1, "the label nan"),
+        ("a.jsonl", '{"question": "q", "passages": ["a", ""], "labels": [1, 0]}', 1, "passage 2 has no text"),
+        ("a.jsonl", '{"question": "q", "passages": ["a"], "labels": [0]}', 1, "no positive and no scores"),
+        ("a.jsonl", '{"question": "q", "passages": ["a"], "labels": [1, 0]}', 1, "as many labels"),
+        ("a.jsonl", '{"question": "q", "passages": ["a"], "labels": [1], "scores": ["x"]}', 1, "as many scores"),
+        ("a.jsonl", "{", 1, "not JSON"),
+    ],
+)
+def test_bad_line_is_named(tmp_path: Path, name: str, text: str, line: int, reason: str) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(FouilleError, match=rf"{name}:{line}: .*{re.escape(reason)}"):
+        read(tmp_path / name)
+
+
+def test_group_without_positive_may_learn_from_scores(jsonl) -> None:
+    path = jsonl({"question": "q", "passages": ["a", "b"], "labels": [0, 0], "scores": [2.5, -1]})
+    assert read(path)[0].scores == (2.5, -1)
+
+
+def test_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no such file"):
+        read(tmp_path / "absent.jsonl")
+
+
+def test_weight_takes_each_group_so_often(jsonl) -> None:
+    path = jsonl({"question": "q", "passages": ["a", "b"], "labels": [1, 0]})
+    assert len(read(f"{path}@3")) == 3
+
+
+def test_beir_folder_gets_negatives_at_random(beir: Path) -> None:
+    found = read(beir, negatives=4)
+    assert [group.labels for group in found] == [(1.0, 0.0, 0.0, 0.0, 0.0)] * 8
+    assert all(group.passages[0] not in group.passages[1:] for group in found)
+    assert len({group.passages[1:] for group in found}) == 8
+
+
+def test_beir_folder_takes_negatives_of_a_run_in_its_order(beir: Path, tmp_path: Path) -> None:
+    ranked = {f"q{n}": {"ours-jardin": 3.0, "chat-maison": 2.0, "loup-forêt": 1.0} for n in range(8)}
+    write_run(Run(ranked), tmp_path / "bm25.trec")
+    first = read(f"{beir}+{tmp_path / 'bm25.trec'}")[0]
+    assert [text.split()[1] for text in first.passages] == ["chat", "ours", "loup"]
+
+
+def test_question_without_relevant_passage_is_refused(beir: Path) -> None:
+    (beir / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tchat-maison\t0\n", "utf-8")
+    with pytest.raises(TrainingError, match="'q1' has no relevant passage"):
+        read(beir)
+
+
+def test_what_the_corpus_lacks_is_counted(beir: Path) -> None:
+    with (beir / "qrels" / "train.tsv").open("a") as stream:
+        stream.write("\nq0\tabsent\t1")
+    skipped = Skipped()
+    assert len(read(beir, skipped=skipped)) == 8
+    assert skipped.lines() == ["left out 1 passages that the corpus does not have"]
+
+
+def test_evaluation_questions_of_the_protocol_are_never_sampled(mmarco: Path) -> None:
+    skipped = Skipped()
+    found = read(f"mmarco:{mmarco}", skipped=skipped)
+    assert [group.question for group in found] == [
+        f"où dort le {animal} ?" for animal in ("cheval", "loup", "ours", "renard", "lapin", "mouton")
+    ]
+    assert set(MMarco(mmarco).held_out()) == set(MMarco(mmarco).train_candidates()[1]) == {"100", "101"}
+    assert skipped.held_out == 2
+
+
+def test_hard_negatives_are_those_of_dense_retrievers(mmarco: Path) -> None:
+    found = read(f"mmarco:{mmarco}+{mmarco / 'hard-negatives.jsonl'}", negatives=10)
+    assert len(found) == 6
+    assert {len(group.passages) for group in found} == {5, 6}  # 5 to 9 but the positive, never BM25's 31
+    assert not any("mouton" in text for group in found[:-1] for text in group.passages)
+
+
+def test_hard_negatives_without_positive_are_refused(mmarco: Path) -> None:
+    (mmarco / "hard-negatives.jsonl").write_text(json.dumps({"qid": 105, "pos": [], "neg": {"ance": [1]}}), "utf-8")
+    with pytest.raises(TrainingError, match=r"hard-negatives.jsonl:1: question 105 has no positive"):
+        read(f"mmarco:{mmarco}+{mmarco / 'hard-negatives.jsonl'}")
+
+
+def test_ir_datasets_of_msmarco_want_the_held_out_list() -> None:
+    with pytest.raises(TrainingError, match="--held-out"):
+        read("irds:mmarco/v2/fr/train")
+
+
+def test_held_out_list_is_read_from_triples_or_ids(mmarco: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("100\n101\n", "utf-8")
+    triples = mmarco / "msmarco-qidpidtriples.rnd-shuf.train-eval.tsv"
+    assert read_held_out(triples) == read_held_out(tmp_path / "ids.txt") == {"100", "101"}
+
+
+def test_drawn_negatives_are_an_even_sample() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(400):
+        candidates = Candidates(most=2, seed=seed)
+        for name in "abcdefgh":
+            candidates.add("q", ["p"], [name])
+        names = {number: name for name, number in candidates.names.items()}
+        counts.update(names[number] for number in candidates.negatives["q"])
+    assert set(counts) == set("abcdefgh")
+    assert max(counts.values()) < 2 * min(counts.values())
+
+
+def test_spool_gives_back_what_it_was_given() -> None:
+    spool = Spool()
+    records = [{"text": "été"}, ["\ud800", 1.5], None]
+    assert [spool.append(record) for record in records] == [0, 1, 2]
+    assert [spool[number] for number in (2, 0, 1)] == [records[2], records[0], records[1]]
+    with pytest.raises(IndexError):
+        spool[3]
+
+
+def test_sample_takes_a_positive_and_as_many_negatives_as_there_are(groups: list[Group]) -> None:
+    import random
+
+    for size in range(2, 12):
+        found = sample(groups[0], size, random.Random(size))
+        assert len(found.passages) == min(size, 8)
+        assert len(set(found.passages)) == len(found.passages)
+        assert found.labels == (1.0,) + (0.0,) * (len(found.passages) - 1)
+
+
+def test_rows_are_a_function_of_seed_and_number(groups: list[Group], recipe_of) -> None:
+    one, other = (Draws(spooled(groups, Spool()), recipe_of("mmarco-l6", redraw=True)) for _ in range(2))
+    assert [one[number] for number in range(len(one))] == [other[number] for number in reversed(range(len(one)))][::-1]
+    assert [one[number] for number in range(8)] != [
+        Draws(spooled(groups, Spool()), recipe_of("mmarco-l6", redraw=True, seed=7))[number] for number in range(8)
+    ]
+
+
+def test_binary_rows_keep_the_ratio_whatever_the_limit(groups: list[Group], recipe_of) -> None:
+    rows = Draws(spooled(groups, Spool()), recipe_of("mmarco-l6", examples=12, epochs=3, steps=None))
+    labels = np.array([rows[number]["label"] for number in range(len(rows))])
+    assert (rows.size, rows.passes, len(rows)) == (12, 3, 36)
+    assert labels.sum() == 12
+
+
+def test_fixed_examples_return_in_every_pass_and_redrawn_ones_change(groups: list[Group], recipe_of) -> None:
+    def passes(*, redraw: bool) -> list[set[tuple[object, ...]]]:
+        recipe = recipe_of("mmarco-l6", redraw=redraw, epochs=2, steps=None)
+        rows = Draws(spooled(groups, Spool()), recipe)
+        return [{tuple(rows[turn * rows.size + at].values()) for at in range(rows.size)} for turn in range(2)]
+
+    fixed, redrawn = passes(redraw=False), passes(redraw=True)
+    assert fixed[0] == fixed[1]
+    assert redrawn[0] != redrawn[1]
+
+
+def test_groups_that_a_loss_cannot_use_are_counted(groups: list[Group], recipe_of) -> None:
+    unscored = [Group(one.question, one.passages, one.labels) for one in groups[:3]]
+    assert Draws(spooled([*unscored, *groups], Spool()), recipe_of("margin-mse")).unused == 3
+    with pytest.raises(TrainingError, match="--teacher"):
+        Draws(spooled(unscored, Spool()), recipe_of("margin-mse"))
+
+
+def test_contrastive_rows_have_the_same_columns(recipe_of) -> None:
+    few = Group("q", ("oui", "non"), (1.0, 0.0))
+    rows = Draws(spooled([few], Spool()), recipe_of("bi-encoder", negatives=3))
+    assert rows[0] == {
+        "question": "q",
+        "positive": "oui",
+        "negative_1": "non",
+        "negative_2": "non",
+        "negative_3": "non",
+    }
