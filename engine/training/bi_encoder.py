@@ -31,6 +31,8 @@ def build(recipe: Recipe, device: str) -> "SentenceTransformer":
     known = registry.describe(recipe.base)
     if known is not None and not any(model.prompts.values()):
         model.prompts = dict(known.prompts)
+    if "passage" in model.prompts and not model.prompts.get("document"):
+        model.prompts["document"] = model.prompts["passage"]  # the name that encode_document looks for
     model.max_seq_length = min(recipe.max_length, model.max_seq_length or recipe.max_length)
     prepare(model[0].auto_model, recipe)
     return model

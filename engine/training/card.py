@@ -71,7 +71,7 @@ def _front_matter(recipe: Recipe) -> str:
     lines = [
         "---",
         "language: fr",
-        *([f"license: {recipe.licence}"] if recipe.licence else []),
+        *([f"license: {recipe.licence.lower()}"] if recipe.licence else []),
         "library_name: sentence-transformers",
         f"pipeline_tag: {_TASKS[recipe.kind]}",
         f"base_model: {_name(recipe.base)}",

@@ -24,7 +24,6 @@ _LOSSES: Mapping[Kind, tuple[Loss, ...]] = {
 _FROM_ONE = (
     "max_length",
     "examples",
-    "negatives",
     "epochs",
     "steps",
     "batch",

@@ -1,0 +1,181 @@
+"""The models that ship with fouille, made from start to end as `shipped.toml` says.
+
+    python -m engine.training.shipped --data BEIR_FOLDERS --models MODEL_FOLDERS --work WORK --out engine/models/shipped
+
+Each collection is indexed in both stages and mined for groups, the cross-encoder learns from them, both models get
+their cards, and the package is written. What the work folder already holds is not made again.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.collection import Collection
+from engine.documents import open_source
+from engine.errors import FouilleError, TrainingError
+from engine.evaluation import read_qrels, read_questions
+from engine.evaluation.lines import replacing
+from engine.models import compact
+from engine.settings import SHIPPED_ENCODER, SHIPPED_RERANKER
+from engine.training.examples import Group, read_groups
+from engine.training.mining import MineReport, Mining, mine
+from engine.training.recipes import resolve_recipe
+from engine.training.session import train_cross_encoder
+
+__all__ = ["Plan", "finish", "main", "mine_collection", "read_plan"]
+
+_HERE = Path(__file__).parent
+_CARDS = _HERE / "cards"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `shipped.toml` says.
+
+    Attributes:
+        encoder, base: folders' names under the folder of models.
+        interpolate: the weight W that the cross-encoder recommends.
+        collections: name of a BEIR folder -> groups to learn from.
+        mining: which negatives to take.
+        recipe: numbers of the preset `distill` that differ.
+    """
+
+    encoder: str
+    base: str
+    interpolate: float
+    collections: Mapping[str, int]
+    mining: Mining
+    recipe: Mapping[str, Any]
+
+
+def read_plan(path: Path = _HERE / "shipped.toml") -> Plan:
+    """The plan of a TOML file.
+
+    Raises:
+        TrainingError: it cannot be read, or is not of this form.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Plan(**{**table, "mining": Mining(**table["mining"])})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise TrainingError(f"is no plan: {error}", where=path) from error
+
+
+def mine_collection(folder: Path, encoder: Path, mining: Mining, work: Path) -> Path:
+    """Groups of a BEIR folder's training questions, mined from both stages; a JSONL file under `work`.
+
+    Args:
+        folder: with `corpus.jsonl`, `queries.jsonl` and `qrels/train.tsv`.
+        encoder: folder of the bi-encoder.
+        mining: which negatives to take.
+        work: where the collection and the file stay.
+    """
+    path = work / f"{folder.name}.jsonl"
+    if path.exists():
+        return path
+    qrels = read_qrels(folder / "qrels" / "train.tsv")
+    questions = read_questions(folder, only=qrels)
+    place = work / "collections" / folder.name
+    with (
+        Collection.open(place)
+        if place.exists()
+        else Collection.create(place, first_stage="hybrid", encoder=str(encoder), splitter="none")
+    ) as collection:
+        collection.update([open_source(str(folder), columns=None)])
+        report = MineReport()
+        with replacing(path) as stream:
+            for group in mine(collection, questions, qrels, mining, report):
+                stream.write(json.dumps(asdict(group), ensure_ascii=False) + "\n")
+    _say(f"{folder.name}: {report.questions} groups, {report.negatives} negatives")
+    return path
+
+
+def draw(files: Mapping[str, Path], plan: Plan) -> Iterator[Group]:
+    """So many groups of each collection as the plan says."""
+    random_ = random.Random(plan.recipe.get("seed", 0))
+    for name, count in plan.collections.items():
+        groups = list(read_groups(files[name]))
+        random_.shuffle(groups)
+        for number in range(count):
+            yield groups[number % len(groups)]
+
+
+def finish(trained: Path, target: Path, card: str, *, interpolate: float) -> Path:
+    """A trained cross-encoder as it ships: fp16 weights, the weight W that it recommends, its card.
+
+    Args:
+        trained: a folder in sentence-transformers' layout.
+        target: the folder to write.
+        card: the text of its README.md.
+        interpolate: W.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in trained.glob("*.json"):
+        shutil.copyfile(path, target / path.name)
+    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(trained / "model.safetensors").items()}
+    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
+    config |= {"dtype": "float16", "fouille": {"interpolate": interpolate}}
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (target / "README.md").write_text(card, encoding="utf-8")
+    return target
+
+
+def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: str = "auto") -> None:
+    """Index, mine, train, finish, pack."""
+    encoder, trained = models / plan.encoder, work / "trained"
+    work.mkdir(parents=True, exist_ok=True)
+    files = {name: mine_collection(data / name, encoder, plan.mining, work) for name in plan.collections}
+    if not (trained / "model.safetensors").exists():
+        recipe = resolve_recipe("distill", "cross-encoder", flags={**plan.recipe, "base": str(models / plan.base)})
+        report = train_cross_encoder(recipe, draw(files, plan), trained, device=device, progress=_progress)
+        _say(f"trained: {report.steps} steps in {report.seconds:.0f} s")
+    bi_encoder = work / SHIPPED_ENCODER
+    shutil.copytree(encoder, bi_encoder, dirs_exist_ok=True)
+    (bi_encoder / "README.md").write_text((_CARDS / "bi-encoder.md").read_text(encoding="utf-8"), encoding="utf-8")
+    card = (_CARDS / "cross-encoder.md").read_text(encoding="utf-8")
+    cross_encoder = finish(trained, work / SHIPPED_RERANKER, card, interpolate=plan.interpolate)
+    for stored in compact.pack({SHIPPED_ENCODER: bi_encoder, SHIPPED_RERANKER: cross_encoder}, out):
+        _say(f"{stored.name}: {stored.size / 1e6:.2f} MB")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _progress(part: str, done: int, total: int | None) -> None:
+    if part == "training" and total and (done % 20 == 0 or done == total):
+        _say(f"training: step {done} of {total}")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Follow the plan; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", type=Path, default=_HERE / "shipped.toml")
+    parser.add_argument("--data", type=Path, required=True, help="folder of BEIR folders")
+    parser.add_argument("--models", type=Path, required=True, help="folder of model folders")
+    parser.add_argument("--work", type=Path, required=True, help="where collections, groups and checkpoints stay")
+    parser.add_argument("--out", type=Path, required=True, help="the package to write")
+    parser.add_argument("--device", default="auto")
+    asked = parser.parse_args(given)
+    try:
+        make(read_plan(asked.plan), asked.data, asked.models, asked.work, asked.out, asked.device)
+    except FouilleError as error:
+        _say(f"shipped: {error}")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

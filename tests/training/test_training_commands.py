@@ -1,0 +1,133 @@
+"""`fouille train` as a person meets it: flags, refusals before training, dev questions, a teacher, Ctrl-C."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cli import app
+from engine.errors import FouilleError
+from engine.evaluation.runs import Run, write_run
+from engine.training.dev import dev_from_run
+from engine.training.examples import Group
+from engine.training.teacher import taught
+
+pytest.importorskip("accelerate")
+
+QUICK = ["--max-length=32", "--negatives=2", "--batch=4", "--steps=2", "--evaluate-every=1", "--precision=fp32"]
+
+
+@pytest.fixture
+def data(groups: list[Group], jsonl) -> Path:
+    records = [{"question": one.question, "passages": one.passages, "labels": one.labels} for one in groups]
+    return jsonl(*records)
+
+
+def train(kind: str, base: Path, data: object, output: Path, *flags: str) -> Result:
+    command = [
+        "train",
+        kind,
+        "--base",
+        str(base),
+        "--data",
+        str(data),
+        "-o",
+        str(output),
+        *QUICK,
+        "--device=cpu",
+        *flags,
+    ]
+    return CliRunner().invoke(app, command)
+
+
+def test_command_trains_with_a_teacher_and_dev_questions(tiny: SimpleNamespace, data: Path, tmp_path: Path) -> None:
+    flags = ["--preset", "margin-mse", "--teacher", str(tiny.reranker), "--dev", str(data), "--licence", "MIT"]
+    done = train("cross-encoder", tiny.reranker, data, tmp_path / "m", *flags)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    assert "fouille: step 0: nDCG@10" in done.stderr
+    assert "2 steps, 8 examples" in done.stderr
+    card = (tmp_path / "m" / "README.md").read_text("utf-8")
+    assert "license: mit" in card
+    assert f"- {data.name}" in card
+
+
+def test_command_refuses_bad_data_before_it_trains(tiny: SimpleNamespace, data: Path, tmp_path: Path) -> None:
+    with data.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"question": "q", "passages": ["a", "b"], "labels": [1, 2]}) + "\n")
+    done = train("cross-encoder", tiny.reranker, data, tmp_path / "m")
+    assert isinstance(done.exception, FouilleError)
+    assert str(done.exception) == f"{data}:9: the label 2 is not a number in [0, 1]"
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--preset", "x"], "no preset 'x'"),
+        (["--layers", "a"], "no list of layers"),
+        (["--dev", "absent"], "dev questions need their judgements"),
+        (["--dev", "q.tsv", "--dev-qrels", "x", "--dev-run", "r"], "--dev-corpus"),
+        (["--resume"], "no checkpoint to go on from"),
+    ],
+)
+def test_command_refuses_flags_that_do_not_go_together(
+    tiny: SimpleNamespace, data: Path, tmp_path: Path, flags: list[str], reason: str
+) -> None:
+    done = train("cross-encoder", tiny.reranker, data, tmp_path / "m", *flags)
+    assert isinstance(done.exception, FouilleError)
+    assert reason in str(done.exception)
+
+
+def test_command_leaves_a_taken_folder_alone(tiny: SimpleNamespace, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "mine.txt").touch()
+    done = train("bi-encoder", tiny.encoder, data, tmp_path / "m")
+    assert "the folder is taken" in str(done.exception)
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["mine.txt"]
+
+
+def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
+    tiny: SimpleNamespace, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.training.watch import Watch
+
+    begin = Watch.on_train_begin
+
+    def pressed(self, *arguments, **rest):
+        begin(self, *arguments, **rest)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Watch, "on_train_begin", pressed)
+    done = train("cross-encoder", tiny.reranker, data, tmp_path / "m")
+    assert done.exit_code == 130
+    assert "stopped after 1 steps, 4 examples" in done.stderr
+    assert "--resume with the same flags goes on" in done.stderr
+    monkeypatch.undo()
+    assert train("cross-encoder", tiny.reranker, data, tmp_path / "m", "--resume").exit_code == 0
+
+
+def test_teacher_scores_every_passage_in_its_place(groups: list[Group]) -> None:
+    teacher = SimpleNamespace(score_pairs=lambda pairs, **_: _lengths(pairs))
+    found = list(taught(groups * 20, teacher))
+    assert len(found) == 160
+    assert all(one.scores == tuple(float(len(text)) for text in one.passages) for one in found)
+
+
+def _lengths(pairs):
+    import numpy as np
+
+    return np.array([len(passage) for _, passage in pairs], np.float32)
+
+
+def test_dev_questions_of_a_run_count_what_the_run_missed(beir: Path, tmp_path: Path) -> None:
+    ranked = {"q0": {"loup-forêt": 2.0, "chat-maison": 1.0}, "q1": {"loup-forêt": 1.0}}
+    write_run(Run(ranked), tmp_path / "r.trec")
+    dev = dev_from_run(str(beir), str(beir), tmp_path / "r.trec", str(beir), 10)
+    assert [(one.grades, one.missed) for one in dev.questions] == [((0, 1), ()), ((0,), (1,))]
+    best = dev.measure(lambda pairs: _lengths([(q, p if "chat" in p else "") for q, p in pairs]))
+    assert best == {"nDCG@10": 0.5, "MRR@10": 0.5}

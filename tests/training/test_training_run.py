@@ -1,0 +1,251 @@
+"""A training from start to end: the same weights twice, the same after Ctrl-C, and a folder that everyone loads."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from engine.errors import DependencyMissing, FouilleError, ModelNotFound, TrainingError
+from engine.models import BiEncoder, CrossEncoder
+from engine.training import base
+from engine.training.dev import DevQuestion, DevSet
+from engine.training.examples import Group
+from engine.training.recipes import Recipe
+from engine.training.session import CHECKPOINTS, TrainReport, train_bi_encoder, train_cross_encoder
+
+pytest.importorskip("accelerate")
+pytest.importorskip("datasets")
+
+RecipeOf = Callable[..., Recipe]
+
+
+def dev_of(groups: list[Group]) -> DevSet:
+    return DevSet(DevQuestion(one.question, one.passages, tuple(map(int, one.labels))) for one in groups)
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def interrupted_at(step: int) -> Callable[[str, int, int | None], None]:
+    def report(part: str, done: int, total: int | None) -> None:
+        if part == "training" and done == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return report
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Models this small gain nothing by threads, and on a busy machine wait for one another."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture
+def trained(made: Path, groups: list[Group], recipe_of: RecipeOf) -> TrainReport:
+    """One whole training with dev questions, for the tests that look at what it left; made once."""
+    if not hasattr(trained_once, "report"):
+        trained_once.report = train_cross_encoder(recipe_of(), groups, made / "model", device="cpu", dev=dev_of(groups))
+    return trained_once.report
+
+
+trained_once = SimpleNamespace()
+
+
+def test_trained_model_gives_equal_scores_wherever_it_is_loaded(trained: TrainReport, groups: list[Group]) -> None:
+    import torch
+    from sentence_transformers import CrossEncoder as Reference
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    pairs = [(group.question, passage) for group in groups[:2] for passage in group.passages]
+    ours = CrossEncoder(str(trained.folder), device="cpu", precision="fp32").score_pairs(pairs, activation="none")
+    reference = Reference(str(trained.folder), device="cpu", local_files_only=True)
+    theirs = reference.predict(pairs, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    model = AutoModelForSequenceClassification.from_pretrained(trained.folder, local_files_only=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(trained.folder, local_files_only=True)
+    asked, read = zip(*pairs, strict=True)
+    features = tokenizer(list(asked), list(read), padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        plain = model(**features).logits[:, 0].numpy()
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert ours == pytest.approx(plain, abs=1e-4)
+    assert np.ptp(ours) > 0.01
+
+
+def test_trained_model_gives_equal_scores_in_flag_reranker(trained: TrainReport, groups: list[Group]) -> None:
+    flag = pytest.importorskip("FlagEmbedding")
+    pairs = [(groups[0].question, passage) for passage in groups[0].passages]
+    theirs = flag.FlagReranker(str(trained.folder), use_fp16=False, devices="cpu").compute_score(pairs)
+    ours = CrossEncoder(str(trained.folder), device="cpu", precision="fp32").score_pairs(pairs, activation="none")
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_training_learns_and_keeps_its_best_step(trained: TrainReport, groups: list[Group]) -> None:
+    found = {entry["step"]: entry["eval_nDCG@10"] for entry in trained.history if "eval_nDCG@10" in entry}
+    assert list(found) == [0, 2, 4, 6]
+    assert found[trained.kept_step] == max(figure for step, figure in found.items() if step)
+    model = CrossEncoder(str(trained.folder), device="cpu", precision="fp32")
+    again = dev_of(groups).measure(lambda pairs: model.score_pairs(pairs, activation="none"))
+    assert again["nDCG@10"] == pytest.approx(found[trained.kept_step])
+
+
+def test_folder_holds_model_card_and_curve_alone(trained: TrainReport) -> None:
+    names = {path.name for path in trained.folder.iterdir()}
+    assert {"README.md", "learning-curve.png", "model.safetensors", "config.json", "tokenizer.json"} <= names
+    assert CHECKPOINTS not in names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
+    card = (trained.folder / "README.md").read_text("utf-8")
+    assert "| `learning_rate` | 0.001 |" in card
+    assert f"| {trained.kept_step} (kept) |" in card
+    assert str(trained.folder.parent) not in card
+    assert (trained.folder / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_seed_gives_the_same_weights(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train_cross_encoder(recipe_of("mmarco-l6", steps=3, seed=seed), groups, tmp_path / name, device="cpu")
+    assert same(tmp_path / "a", tmp_path / "b")
+    assert not same(tmp_path / "a", tmp_path / "c")
+
+
+def test_training_goes_on_after_ctrl_c_as_if_there_had_been_none(
+    groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
+) -> None:
+    recipe, dev = recipe_of(), dev_of(groups)
+    stopped = train_cross_encoder(recipe, groups, tmp_path / "a", device="cpu", dev=dev, progress=interrupted_at(3))
+    assert (stopped.interrupted, stopped.steps) == (True, 3)
+    assert not (tmp_path / "a" / "model.safetensors").exists()
+    went_on = train_cross_encoder(recipe, groups, tmp_path / "a", device="cpu", dev=dev, resume=True)
+    whole = train_cross_encoder(recipe, groups, tmp_path / "b", device="cpu", dev=dev)
+    assert (went_on.interrupted, went_on.steps, went_on.kept_step) == (False, 6, whole.kept_step)
+    assert same(tmp_path / "a", tmp_path / "b")
+
+
+def test_resume_wants_a_checkpoint_of_the_same_recipe(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        train_cross_encoder(recipe_of(), groups, tmp_path / "a", device="cpu", resume=True)
+    train_cross_encoder(recipe_of(), groups, tmp_path / "a", device="cpu", progress=interrupted_at(1))
+    with pytest.raises(TrainingError, match=r"another recipe: learning_rate 0.001 / 0.5"):
+        train_cross_encoder(recipe_of(learning_rate=0.5), groups, tmp_path / "a", device="cpu", resume=True)
+
+
+def test_training_stops_early_and_restores_the_best_step(
+    groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
+) -> None:
+    # A rate that destroys the model: after the first evaluations nothing gets better.
+    recipe = recipe_of(learning_rate=0.9, steps=40, evaluate_every=1, patience=3)
+    report = train_cross_encoder(recipe, groups, tmp_path / "a", device="cpu", dev=dev_of(groups))
+    figures = {entry["step"]: entry["eval_nDCG@10"] for entry in report.history if "eval_nDCG@10" in entry}
+    assert report.steps < 40
+    model = CrossEncoder(str(report.folder), device="cpu", precision="fp32")
+    again = dev_of(groups).measure(lambda pairs: model.score_pairs(pairs, activation="none"))
+    assert again["nDCG@10"] == pytest.approx(figures[report.kept_step], abs=1e-6)
+
+
+def test_layers_are_dropped_and_frozen(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
+    recipe = recipe_of("mmarco-l6", layers=[1], frozen=0, steps=2, layer_decay=0.5)
+    train_cross_encoder(recipe, groups, tmp_path / "a", device="cpu")
+    found, before = weights(tmp_path / "a"), weights(Path(recipe.base))
+    assert not any(".layer.1." in name for name in found)
+    table = "bert.embeddings.word_embeddings.weight"
+    assert np.array_equal(found[table], before[table])
+    query = "encoder.layer.{}.attention.self.query.weight"
+    assert not np.array_equal(found["bert." + query.format(0)], before["bert." + query.format(1)])
+
+
+@pytest.mark.parametrize("preset", ["bi-encoder", "bi-encoder-distill"])
+def test_bi_encoder_learns_and_loads(preset: str, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    report = train_bi_encoder(recipe_of(preset), groups, tmp_path / "a", device="cpu", dev=dev_of(groups))
+    losses = [entry["loss"] for entry in report.history if "loss" in entry]
+    assert losses[-1] < losses[0]
+    texts = list(groups[0].passages)
+    ours = BiEncoder(str(report.folder), device="cpu", precision="fp32").encode_passages(texts)
+    theirs = SentenceTransformer(str(report.folder), device="cpu").encode(
+        texts, normalize_embeddings=True, show_progress_bar=False
+    )
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_base_that_cannot_be_trained_is_one_line(
+    groups: list[Group], recipe_of: RecipeOf, tmp_path: Path, tiny: SimpleNamespace
+) -> None:
+    def base_of(name: str, **changes: object) -> str:
+        import json
+        import shutil
+
+        folder = shutil.copytree(tiny.reranker, tmp_path / name)
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        (folder / "config.json").write_text(json.dumps({**config, **changes}), "utf-8")
+        return str(folder)
+
+    refused: list[tuple[dict[str, object], type[FouilleError], str]] = [
+        ({"base": base_of("gpt", model_type="gpt2")}, TrainingError, "is no encoder"),
+        ({"base": base_of("decoder", is_decoder=True)}, TrainingError, "is no encoder"),
+        ({"base": base_of("labels", id2label={"0": "a", "1": "b", "2": "c"})}, TrainingError, "has 3 labels"),
+        ({"base": str(tmp_path / "absent")}, ModelNotFound, "no such model"),
+        ({"layers": [0, 5]}, TrainingError, "has 2 layers, none of number 5"),
+        ({"frozen": 3}, TrainingError, "of which 3 cannot be frozen"),
+    ]
+    for flags, kind, reason in refused:
+        with pytest.raises(kind, match=reason):
+            train_cross_encoder(recipe_of(**flags), groups, tmp_path / "out", device="cpu")
+
+
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_LIBRARIES", ("no_such_library",))
+    with pytest.raises(DependencyMissing, match=r"pip install 'fouille\[train\]'"):
+        base.check_libraries()
+
+
+def test_training_under_torchrun_writes_one_model(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
+    recipe = recipe_of("mmarco-l6", steps=2)
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "from engine.training.examples import Group\n"
+        "from engine.training.recipes import resolve_recipe\n"
+        "from engine.training.session import train_cross_encoder\n"
+        "labels = (1.0, 0.0, 0.0)\n"
+        "groups = [Group(f'question {n}', ('oui', 'non', f'peut {n}'), labels) for n in range(12)]\n"
+        f"flags = dict(base={recipe.base!r}, max_length=32, negatives=2, batch=2, steps=2, precision='fp32')\n"
+        "recipe = resolve_recipe('mmarco-l6', 'cross-encoder', flags=flags)\n"
+        "train_cross_encoder(recipe, groups, sys.argv[1], device='cpu')\n",
+        "utf-8",
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path / "a")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == ""
+    assert (tmp_path / "a" / "model.safetensors").is_file()
