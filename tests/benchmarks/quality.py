@@ -45,6 +45,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--interpolate", type=float, help="W in logit + W z; the model's own otherwise")
     parser.add_argument("--encoder", type=Path, default=SHARED / "models" / "me5-small-fr")
     parser.add_argument("--reranker", type=Path, default=SHARED / "models" / "xenc-fr-l12")
+    parser.add_argument("--precision", default="auto", help="of the cross-encoder: auto, fp32, bf16, int8")
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "beir")
     parser.add_argument("--json", type=Path, help="write every number there")
     return parser.parse_args(given)
@@ -173,7 +174,7 @@ def main() -> None:
     asked = arguments()
     parse_measures(MEASURES)
     wants_model = any(system.endswith("+rerank") for system in asked.systems)
-    model = CrossEncoder(str(asked.reranker)) if wants_model else None
+    model = CrossEncoder(str(asked.reranker), precision=asked.precision) if wants_model else None
     rows, record = [], []
     for name in asked.sets:
         (asked.folder / name).mkdir(parents=True, exist_ok=True)
