@@ -176,7 +176,7 @@ def _train(kind: "Kind", context: typer.Context) -> None:
 
     given = context.params
     check_libraries()
-    recipe, output, resume = _recipe(kind, given), cast("Path", given["output"]), bool(given["resume"])
+    recipe, output, resume = _recipe(kind, given), Path(given["output"]), bool(given["resume"])
     if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
         hint = "go on with --resume, or choose another" if (output / CHECKPOINTS).is_dir() else "choose another"
         raise InvalidOption("the folder is taken", where=output, hint=hint)
@@ -227,7 +227,7 @@ def _layers(text: str) -> list[int]:
 def _groups(recipe: "Recipe", given: dict[str, Any], skipped: Any, shown: Shown) -> "Iterator[Group]":
     from engine.training.sources import parse_source, read_held_out, read_source
 
-    kept = None if given["held_out"] is None else read_held_out(given["held_out"])
+    kept = None if given["held_out"] is None else read_held_out(Path(given["held_out"]))
     most = max(recipe.negatives, 1) * (_POOL if recipe.redraw else 1)
 
     def read() -> "Iterator[Group]":
@@ -260,7 +260,7 @@ def _dev(given: dict[str, Any]) -> "DevSet | None":
     if given["dev_run"] is not None:
         if given["dev_corpus"] is None:
             raise InvalidOption("the run's passages are needed", where="--dev-run", hint="name them with --dev-corpus")
-        return dev_from_run(questions, qrels, given["dev_run"], given["dev_corpus"], depth)
+        return dev_from_run(questions, qrels, Path(given["dev_run"]), given["dev_corpus"], depth)
     settings = resolve({name: given[name] for name in ("collection", "first_stage", "device")})
     with open_collection(settings) as target:
         return dev_from_collection(questions, qrels, target, cast("FirstStage | None", settings.first_stage), depth)
