@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -220,32 +218,3 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "_LIBRARIES", ("no_such_library",))
     with pytest.raises(DependencyMissing, match=r"pip install 'fouille\[train\]'"):
         base.check_libraries()
-
-
-def test_training_under_torchrun_writes_one_model(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
-    recipe = recipe_of("mmarco-l6", steps=2)
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys\n"
-        "from engine.training.examples import Group\n"
-        "from engine.training.recipes import resolve_recipe\n"
-        "from engine.training.session import train_cross_encoder\n"
-        "labels = (1.0, 0.0, 0.0)\n"
-        "groups = [Group(f'question {n}', ('oui', 'non', f'peut {n}'), labels) for n in range(12)]\n"
-        f"flags = dict(base={recipe.base!r}, max_length=32, negatives=2, batch=2, steps=2, precision='fp32')\n"
-        "recipe = resolve_recipe('mmarco-l6', 'cross-encoder', flags=flags)\n"
-        "train_cross_encoder(recipe, groups, sys.argv[1], device='cpu')\n",
-        "utf-8",
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path / "a")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == ""
-    assert (tmp_path / "a" / "model.safetensors").is_file()
