@@ -127,7 +127,8 @@ class SearchOptions:
 
     Attributes:
         k: hits to return.
-        candidates: passages that the first stage hands to the reranker, counted after fusion.
+        candidates: passages that the first stage hands to the reranker, counted after fusion; what is not remembered is
+            what the reranker's model recommends, else 100.
         first_stage: bm25, dense or hybrid.
         rerank: whether a cross-encoder orders the candidates.
         reranker: its name or folder.

@@ -99,15 +99,15 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
     applied = {index.applied for index in reader.indexes(first_stage)} or {0}
     sequence = min(applied)
     reranker = _reranker(reader, options, notices)
-    recommended = reranker.default_interpolate if reranker else None
+    recommended = (reranker.default_interpolate, reranker.default_candidates) if reranker else (None, None)
     filtered = options.keys is not None or bool(options.where)
     return Plan(
         k=options.k,
-        candidates=max(options.k, options.candidates or memory.get("candidates") or CANDIDATES),
+        candidates=max(options.k, options.candidates or memory.get("candidates") or recommended[1] or CANDIDATES),
         first_stage=first_stage,
         encoder=encoder,
         reranker=reranker,
-        interpolate=float(_first(options.interpolate, memory.get("interpolate"), recommended, 0.0)),
+        interpolate=float(_first(options.interpolate, memory.get("interpolate"), recommended[0], 0.0)),
         fusion_weight=float(_first(memory.get("fusion_weight"), FUSION_WEIGHT)),
         k1=_first(options.k1, memory.get("k1")),
         b=_first(options.b, memory.get("b")),

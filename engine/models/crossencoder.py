@@ -110,6 +110,7 @@ class CrossEncoder:
         default_activation: what the model's folder says turns a logit into a score.
         default_interpolate: the weight of the first stage that the model's `config.json` recommends
             (`{"fouille": {"interpolate": W}}`), None when it says nothing.
+        default_candidates: how many candidates it recommends to rerank (`"candidates": N`, likewise).
         notices: lines that a person should read once.
 
     Raises:
@@ -135,6 +136,7 @@ class CrossEncoder:
             check_labels(self.folder, len(names))
         self.default_activation: Activation = _default_activation(self.folder, config)
         self.default_interpolate: float | None = _default_interpolate(self.folder, config)
+        self.default_candidates: int | None = _default_candidates(self.folder, config)
         self.notices: tuple[str, ...] = ()
         self._scorer = self._load(device, precision, max_length, batch_tokens)
         self.max_length = self._scorer.max_length
@@ -383,8 +385,7 @@ def _default_activation(folder: Path, config: dict[str, Any]) -> Activation:
 
 
 def _default_interpolate(folder: Path, config: dict[str, Any]) -> float | None:
-    own = config.get("fouille")
-    weight = own.get("interpolate") if isinstance(own, dict) else None
+    weight = _recommended(config, "interpolate")
     if weight is None:
         return None
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
@@ -392,3 +393,22 @@ def _default_interpolate(folder: Path, config: dict[str, Any]) -> float | None:
             f"fouille.interpolate is {weight!r}, not a number from 0 up", where=folder / "config.json", hint="mend it"
         )
     return float(weight)
+
+
+def _default_candidates(folder: Path, config: dict[str, Any]) -> int | None:
+    count = _recommended(config, "candidates")
+    if count is None:
+        return None
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ModelDamaged(
+            f"fouille.candidates is {count!r}, not a whole number from 1 up",
+            where=folder / "config.json",
+            hint="mend it",
+        )
+    return count
+
+
+def _recommended(config: dict[str, Any], name: str) -> object:
+    """What a model's `config.json` recommends to fouille."""
+    own = config.get("fouille")
+    return own.get(name) if isinstance(own, dict) else None

@@ -33,6 +33,7 @@ __all__ = ["Plan", "finish", "main", "mine_collection", "read_plan"]
 
 _HERE = Path(__file__).parent
 _CARDS = _HERE / "cards"
+_LEFT = frozenset({"history.json", "recipe.json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Plan:
     Attributes:
         encoder, base: folders' names under the folder of models.
         interpolate: the weight W that the cross-encoder recommends.
+        candidates: how many candidates it recommends to rerank.
         collections: name of a BEIR folder -> groups to learn from.
         mining: which negatives to take.
         recipe: numbers of the preset `distill` that differ.
@@ -50,6 +52,7 @@ class Plan:
     encoder: str
     base: str
     interpolate: float
+    candidates: int
     collections: Mapping[str, int]
     mining: Mining
     recipe: Mapping[str, Any]
@@ -107,14 +110,16 @@ def draw(files: Mapping[str, Path], plan: Plan) -> Iterator[Group]:
             yield groups[number % len(groups)]
 
 
-def finish(trained: Path, target: Path, card: str, *, interpolate: float) -> Path:
-    """A trained cross-encoder as it ships: fp16 weights, the weight W that it recommends, its card.
+def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, float]) -> Path:
+    """A trained cross-encoder as it ships: fp16 weights, what it recommends, its whole length, its card.
+
+    Training reads the first tokens of a pair to save time; the model reads as many as it has positions for.
 
     Args:
         trained: a folder in sentence-transformers' layout.
         target: the folder to write.
         card: the text of its README.md.
-        interpolate: W.
+        recommended: `interpolate` and `candidates`, for `config.json`.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -122,12 +127,16 @@ def finish(trained: Path, target: Path, card: str, *, interpolate: float) -> Pat
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in trained.glob("*.json"):
-        shutil.copyfile(path, target / path.name)
+        if path.name not in _LEFT:
+            shutil.copyfile(path, target / path.name)
     tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(trained / "model.safetensors").items()}
     save_file(tensors, target / "model.safetensors", {"format": "pt"})
     config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
-    config |= {"dtype": "float16", "fouille": {"interpolate": interpolate}}
+    config |= {"dtype": "float16", "fouille": dict(recommended)}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tokenizer = json.loads((trained / "tokenizer_config.json").read_text(encoding="utf-8"))
+    tokenizer["model_max_length"] = config["max_position_embeddings"]
+    (target / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2) + "\n", encoding="utf-8")
     (target / "README.md").write_text(card, encoding="utf-8")
     return target
 
@@ -141,13 +150,26 @@ def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: st
         recipe = resolve_recipe("distill", "cross-encoder", flags={**plan.recipe, "base": str(models / plan.base)})
         report = train_cross_encoder(recipe, draw(files, plan), trained, device=device, progress=_progress)
         _say(f"trained: {report.steps} steps in {report.seconds:.0f} s")
-    bi_encoder = work / SHIPPED_ENCODER
-    shutil.copytree(encoder, bi_encoder, dirs_exist_ok=True)
-    (bi_encoder / "README.md").write_text((_CARDS / "bi-encoder.md").read_text(encoding="utf-8"), encoding="utf-8")
-    card = (_CARDS / "cross-encoder.md").read_text(encoding="utf-8")
-    cross_encoder = finish(trained, work / SHIPPED_RERANKER, card, interpolate=plan.interpolate)
+    bi_encoder = _copied(encoder, work / SHIPPED_ENCODER, _card("bi-encoder"))
+    recommended = {"interpolate": plan.interpolate, "candidates": plan.candidates}
+    cross_encoder = finish(trained, work / SHIPPED_RERANKER, _card("cross-encoder"), recommended)
     for stored in compact.pack({SHIPPED_ENCODER: bi_encoder, SHIPPED_RERANKER: cross_encoder}, out):
         _say(f"{stored.name}: {stored.size / 1e6:.2f} MB")
+
+
+def _card(kind: str) -> str:
+    return (_CARDS / f"{kind}.md").read_text(encoding="utf-8")
+
+
+def _copied(source: Path, target: Path, card: str) -> Path:
+    """A model's folder with another card; the copy can be written to, whatever holds of the source."""
+    for path in source.rglob("*"):
+        if path.is_file() and path != source / "README.md":
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    (target / "README.md").write_text(card, encoding="utf-8")
+    return target
 
 
 def _say(text: str) -> None:

@@ -142,6 +142,17 @@ def test_a_weight_that_is_none_is_named(folder, runtime, weight):
         CrossEncoder(configure(folder, fouille={"interpolate": weight}))
 
 
+@pytest.mark.parametrize(("config", "count"), [({}, None), ({"fouille": {"candidates": 40}}, 40)])
+def test_how_many_candidates_a_model_recommends_is_read(folder, runtime, config, count):
+    assert CrossEncoder(configure(folder, **config)).default_candidates == count
+
+
+@pytest.mark.parametrize("count", [0, "40", True, 2.5])
+def test_a_count_of_candidates_that_is_none_is_named(folder, runtime, count):
+    with pytest.raises(ModelDamaged, match=r"config\.json: fouille\.candidates is"):
+        CrossEncoder(configure(folder, fouille={"candidates": count}))
+
+
 def test_several_labels_are_unsupported(folder, runtime):
     with pytest.raises(ModelUnsupported, match="gives 3 labels"):
         CrossEncoder(configure(folder, id2label={"0": "a", "1": "b", "2": "c"}))

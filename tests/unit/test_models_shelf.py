@@ -19,6 +19,7 @@ class Reranker:
     """Stands in for a cross-encoder; knows the thread that loaded it."""
 
     default_interpolate = None
+    default_candidates = None
     notices = ()
 
     def __init__(self, name, *_, **__):

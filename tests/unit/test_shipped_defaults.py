@@ -28,7 +28,7 @@ def whole(tmp_path_factory, tiny):
     base = tmp_path_factory.mktemp("ships")
     reranker = export(str(tiny.reranker), base / "reranker")
     config = json.loads((reranker / "config.json").read_bytes())
-    (reranker / "config.json").write_text(json.dumps(config | {"fouille": {"interpolate": 1.5}}))
+    (reranker / "config.json").write_text(json.dumps(config | {"fouille": {"interpolate": 1.5, "candidates": 1}}))
     compact.pack({SHIPPED_ENCODER: tiny.encoder, SHIPPED_RERANKER: reranker}, base / "package")
     return base / "package"
 
@@ -66,6 +66,16 @@ def test_a_plain_collection_is_hybrid_and_its_search_is_reranked_with_the_weight
         assert (result.first_stage, result.reranker, result.notices) == ("hybrid", SHIPPED_RERANKER, ())
         hit = result.hits[0]
         assert hit.score == pytest.approx(hit.rerank_logit + 1.5 * hit.first_stage_z, abs=1e-4)
+
+
+def test_as_many_candidates_are_reranked_as_the_model_recommends(package, tmp_path):
+    with Collection.create(tmp_path / "c", settings=Settings(precision="fp32")) as collection:
+        collection.add(ANIMALS)
+        ask = {given: SearchOptions(k=1, candidates=given) for given in (None, 2)}
+        found = {given: collection.search("le chat et le cheval", options).candidates for given, options in ask.items()}
+        assert found == {None: 1, 2: 2}
+        collection.remember(candidates=2)
+        assert collection.search("le chat et le cheval", SearchOptions(k=1)).candidates == 2
 
 
 def test_bm25_alone_reads_no_package_and_loads_no_model(package, tmp_path):
