@@ -1,7 +1,6 @@
 """One training from start to end: rows, arguments, checkpoints, evaluation, interruption; the trainer does the rest."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import DeviceError, StorageError, TrainingError
-from engine.training import base, bi_encoder, cross_encoder
+from engine.training import base, bi_encoder, cross_encoder, processes
 from engine.training.card import write_card, write_curve
 from engine.training.dev import MEASURES, DevSet
 from engine.training.draws import Draws, spooled
@@ -118,7 +117,7 @@ def train(
         base.check_base(recipe)
         _ready(folder, recipe, resume=resume)
         spool = spooled(_counted(groups, progress), Spool())
-        rows = Draws(spool, recipe, int(os.environ.get("WORLD_SIZE", "1")))
+        rows = Draws(spool, recipe, processes.count())
         trainer, watch = _trainer(recipe, rows, folder, device, dev, progress, log)
         started = time.monotonic()
         try:
@@ -138,7 +137,8 @@ def train(
             kept_step=_kept(state),
             counts={what: count for what, count in counts.items() if count},
         )
-        if not report.interrupted and trainer.is_world_process_zero():
+        trainer.accelerator.wait_for_everyone()  # the others may still write to, or read from, the last checkpoint
+        if not report.interrupted and processes.is_first():
             _write(trainer.model, recipe, report)
     return report
 
@@ -156,6 +156,8 @@ def _ready(folder: Path, recipe: Recipe, *, resume: bool) -> None:
         other = [f"{name} {found.get(name)} / {value}" for name, value in wanted.items() if found.get(name) != value]
         if other:
             raise TrainingError(f"was begun with another recipe: {', '.join(other)}", where=folder)
+        return
+    if not processes.is_first():
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,6 +256,11 @@ def _arguments(recipe: Recipe, folder: Path, device: str, *, measured: bool) -> 
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": device != "cpu",
+        # Among processes: a bi-encoder's pooling layer may go unused. A cross-encoder uses all its weights, and torch,
+        # told to look for others in what its forward returns (no plain dict), finds no tensor there and takes every
+        # weight for unused. Nor may a forward exchange buffers: a listwise loss has as many as its batch has blocks.
+        "ddp_find_unused_parameters": recipe.kind == "bi-encoder",
+        "ddp_broadcast_buffers": False,
     }
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from engine.training import processes
+
 __all__ = ["Log", "Progress", "Watch"]
 
 Progress = Callable[[str, int, int | None], None]
@@ -17,7 +19,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """Reports steps and figures; a first Ctrl-C saves and stops at the end of the step, a second one stops at once.
 
     Attributes:
-        interrupted: whether Ctrl-C was pressed.
+        interrupted: whether Ctrl-C was pressed, in any process.
     """
 
     def __init__(self, progress: Progress | None, log: Log | None) -> None:
@@ -65,6 +67,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._progress("training", state.global_step, state.max_steps)
 
     def _end_if_interrupted(self, control: Any) -> None:
+        # Ctrl-C reaches each process at a moment of its own; one that stopped alone would leave the others waiting.
+        self.interrupted = processes.on_any(self.interrupted)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 

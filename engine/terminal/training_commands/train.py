@@ -2,7 +2,6 @@
 
 # ruff: noqa: ARG001 - a recipe's flags are read from the context, all at once, by `_recipe`
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -171,18 +170,19 @@ def bi_encoder(
 def _train(kind: "Kind", context: typer.Context) -> None:
     from engine.training.base import check_base, check_libraries
     from engine.training.candidates import Skipped
+    from engine.training.processes import is_first
     from engine.training.quiet import quiet
     from engine.training.session import CHECKPOINTS, train
 
     given = context.params
     check_libraries()
     recipe, output, resume = _recipe(kind, given), Path(given["output"]), bool(given["resume"])
-    if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
+    first = is_first()
+    if first and not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
         hint = "go on with --resume, or choose another" if (output / CHECKPOINTS).is_dir() else "choose another"
         raise InvalidOption("the folder is taken", where=output, hint=hint)
     with quiet():
         check_base(recipe)
-    first = os.environ.get("RANK", "0") == "0"
     skipped = Skipped()
     with shown_training(silent=not first) as shown:
         report = train(
