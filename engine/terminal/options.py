@@ -141,7 +141,9 @@ TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME",
 K = Annotated[int | None, typer.Option("-k", "--k", metavar="N", help="Hits to show. [default: 10]")]
 Candidates = Annotated[
     int | None,
-    typer.Option("--candidates", metavar="N", help="Passages that the reranker reads. [default: its model's, else 100]"),
+    typer.Option(
+        "--candidates", metavar="N", help="Passages that the reranker reads. [default: its model's, else 100]"
+    ),
 ]
 K1 = Annotated[float | None, typer.Option("--k1", metavar="X", help="BM25: how soon a repeated word counts no more.")]
 B = Annotated[float | None, typer.Option("--b", metavar="X", help="BM25: how much long passages pay, 0 to 1.")]

@@ -44,6 +44,7 @@ class Plan:
         encoder, base: folders' names under the folder of models.
         interpolate: the weight W that the cross-encoder recommends.
         candidates: how many candidates it recommends to rerank.
+        max_length: tokens of a pair that it reads.
         collections: name of a BEIR folder -> groups to learn from.
         mining: which negatives to take.
         recipe: numbers of the preset `distill` that differ.
@@ -53,6 +54,7 @@ class Plan:
     base: str
     interpolate: float
     candidates: int
+    max_length: int
     collections: Mapping[str, int]
     mining: Mining
     recipe: Mapping[str, Any]
@@ -110,16 +112,15 @@ def draw(files: Mapping[str, Path], plan: Plan) -> Iterator[Group]:
             yield groups[number % len(groups)]
 
 
-def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, float]) -> Path:
-    """A trained cross-encoder as it ships: fp16 weights, what it recommends, its whole length, its card.
-
-    Training reads the first tokens of a pair to save time; the model reads as many as it has positions for.
+def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, float], max_length: int) -> Path:
+    """A trained cross-encoder as it ships: fp16 weights, what it recommends, how much of a pair it reads, its card.
 
     Args:
         trained: a folder in sentence-transformers' layout.
         target: the folder to write.
         card: the text of its README.md.
         recommended: `interpolate` and `candidates`, for `config.json`.
+        max_length: tokens of a pair; may be more than it was trained at.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -135,7 +136,7 @@ def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, flo
     config |= {"dtype": "float16", "fouille": dict(recommended)}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tokenizer = json.loads((trained / "tokenizer_config.json").read_text(encoding="utf-8"))
-    tokenizer["model_max_length"] = config["max_position_embeddings"]
+    tokenizer["model_max_length"] = max_length
     (target / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2) + "\n", encoding="utf-8")
     (target / "README.md").write_text(card, encoding="utf-8")
     return target
@@ -152,7 +153,7 @@ def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: st
         _say(f"trained: {report.steps} steps in {report.seconds:.0f} s")
     bi_encoder = _copied(encoder, work / SHIPPED_ENCODER, _card("bi-encoder"))
     recommended = {"interpolate": plan.interpolate, "candidates": plan.candidates}
-    cross_encoder = finish(trained, work / SHIPPED_RERANKER, _card("cross-encoder"), recommended)
+    cross_encoder = finish(trained, work / SHIPPED_RERANKER, _card("cross-encoder"), recommended, plan.max_length)
     for stored in compact.pack({SHIPPED_ENCODER: bi_encoder, SHIPPED_RERANKER: cross_encoder}, out):
         _say(f"{stored.name}: {stored.size / 1e6:.2f} MB")
 

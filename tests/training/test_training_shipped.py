@@ -21,6 +21,7 @@ def plan(beir, tiny):
         base=tiny.reranker.name,
         interpolate=0.5,
         candidates=7,
+        max_length=64,
         collections={beir.name: 12},
         mining=Mining(1, 10, 4, "hybrid"),
         recipe={"max_length": 32, "negatives": 2, "batch": 4, "frozen": 1, "precision": "fp32", "steps": 3, "seed": 1},
@@ -42,7 +43,7 @@ def test_from_collections_to_a_package(plan, beir, tiny, tmp_path):
     model = CrossEncoder(tmp_path / SHIPPED_RERANKER, "cpu", "fp32")
     assert model.default_interpolate == 0.5
     assert model.default_candidates == 7
-    assert model.max_length == 128
+    assert model.max_length == 64
     assert len(model.score("où dort le chat ?", ["Le chat dort.", "Il pleut."])) == 2
 
     before = load_file(tiny.reranker / "model.safetensors")
