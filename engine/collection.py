@@ -20,14 +20,13 @@ from engine.errors import CollectionDamaged, CollectionError, CollectionOutdated
 from engine.locking import locked
 from engine.models.shelf import Shelf
 from engine.reader import Reader
-from engine.records import AddReport, Document, SearchOptions, SearchResult
+from engine.records import AddReport, Document, Progress, SearchOptions, SearchResult
 from engine.search import WINDOW, Stale, plan, search
 from engine.settings import Settings
 from indexes.durable import refused
 
 if TYPE_CHECKING:
     from engine.documents import Source
-    from engine.indexing import Progress
     from engine.writer import Writer
 
 __all__ = ["Collection", "list_collections"]
@@ -132,7 +131,7 @@ class Collection:
     # Writing ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, progress: "Progress | None" = None) -> "Iterator[Writer]":
+    def _writing(self, progress: Progress | None = None) -> "Iterator[Writer]":
         # What only writing needs stays out of a search's way.
         from engine.writer import Writer
 
@@ -143,7 +142,7 @@ class Collection:
         self._refresh()
 
     def add(
-        self, documents: Iterable[Document], *, strict: bool = False, progress: "Progress | None" = None
+        self, documents: Iterable[Document], *, strict: bool = False, progress: Progress | None = None
     ) -> AddReport:
         """Add documents, or replace those whose content changed; unchanged ones are skipped.
 
@@ -167,7 +166,7 @@ class Collection:
         *,
         prune: bool = False,
         strict: bool = False,
-        progress: "Progress | None" = None,
+        progress: Progress | None = None,
     ) -> AddReport:
         """Bring the collection up to its sources; with `prune`, drop what they brought and no longer hold.
 
@@ -237,7 +236,7 @@ class Collection:
         shelf: Shelf | None = None,
         prune: bool = False,
         strict: bool = False,
-        progress: "Progress | None" = None,
+        progress: Progress | None = None,
     ) -> AddReport:
         """Build the collection anew beside itself, with other models or another splitter, then swap.
 

@@ -18,16 +18,15 @@ import numpy as np
 from engine.catalog import Addition, Catalog, Entry, Placed
 from engine.documents import Splitter, check_text
 from engine.errors import CollectionDamaged, DocumentError
-from engine.records import AddReport, Document, Rejection, passage_input
+from engine.records import AddReport, Document, Progress, Rejection, passage_input
 
 if TYPE_CHECKING:
     from engine.models import BiEncoder
     from indexes.bm25 import BM25Writer
     from indexes.dense import DenseWriter
 
-__all__ = ["Intake", "Progress", "bring_up_bm25", "bring_up_dense", "stop_at_first", "timed"]
+__all__ = ["Intake", "bring_up_bm25", "bring_up_dense", "stop_at_first", "timed"]
 
-Progress = Callable[[str, int, "int | None"], None]
 
 TRANSACTION_DOCUMENTS = 2_000
 TRANSACTION_CHARACTERS = 8_000_000

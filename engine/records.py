@@ -1,6 +1,6 @@
 """The small frozen records that travel between rooms."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,6 +16,7 @@ __all__ = [
     "Hit",
     "LongPassages",
     "Passage",
+    "Progress",
     "Ragged",
     "Ranking",
     "Rejection",
@@ -28,6 +29,8 @@ __all__ = [
 FirstStage = Literal["bm25", "dense", "hybrid"]
 LongPassages = Literal["truncate", "maxp"]
 Span = tuple[int, int]
+Progress = Callable[[str, int, int | None], None]
+"""Called with a part of the work, how much of it is done, and how much there is (None: not known yet)."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 

@@ -99,15 +99,15 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
     applied = {index.applied for index in reader.indexes(first_stage)} or {0}
     sequence = min(applied)
     reranker = _reranker(reader, options, notices)
-    recommended = (reranker.default_interpolate, reranker.default_candidates) if reranker else (None, None)
+    weight, count = (reranker.default_interpolate, reranker.default_candidates) if reranker else (None, None)
     filtered = options.keys is not None or bool(options.where)
     return Plan(
         k=options.k,
-        candidates=max(options.k, options.candidates or memory.get("candidates") or recommended[1] or CANDIDATES),
+        candidates=max(options.k, options.candidates or memory.get("candidates") or count or CANDIDATES),
         first_stage=first_stage,
         encoder=encoder,
         reranker=reranker,
-        interpolate=float(_first(options.interpolate, memory.get("interpolate"), recommended[0], 0.0)),
+        interpolate=float(_first(options.interpolate, memory.get("interpolate"), weight, 0.0)),
         fusion_weight=float(_first(memory.get("fusion_weight"), FUSION_WEIGHT)),
         k1=_first(options.k1, memory.get("k1")),
         b=_first(options.b, memory.get("b")),
@@ -321,7 +321,7 @@ def _rerank(
     with _timed(timings, "tokens"):
         tokens = _tokens(reader, chosen.reranker, unique)
     pairs = np.stack([np.repeat(np.arange(len(found)), sizes), rows], axis=1).astype(np.int32)
-    z = [_standardised(one.ranking.scores) for one in found]
+    z = [fusion.standardised(one.ranking.scores) for one in found]
     with _timed(timings, "rerank"):
         scores = chosen.reranker.score_top(
             texts,
@@ -334,16 +334,6 @@ def _rerank(
     cuts = np.cumsum(sizes)[:-1]
     parts = zip(*(np.split(values, cuts) for values in scores), z, strict=True)
     return [_Read(*part) for part in parts]
-
-
-def _standardised(scores: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """Less their mean, over their standard deviation, float32[n]."""
-    if not len(scores):
-        return scores
-    # Equal scores must give 0, not a rounding residue divided by another.
-    spread = float(scores.std(dtype=np.float64)) if np.ptp(scores) else 1.0
-    z: NDArray[np.float32] = ((scores - scores.mean(dtype=np.float64)) / spread).astype(np.float32)
-    return z
 
 
 def _tokens(reader: "Reader", reranker: "CrossEncoder", ids: "NDArray[np.int64]") -> Any:

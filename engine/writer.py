@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from engine.catalog import Catalog
 from engine.documents import Splitter
-from engine.indexing import Intake, Progress, bring_up_bm25, bring_up_dense, stop_at_first, timed
+from engine.indexing import Intake, bring_up_bm25, bring_up_dense, stop_at_first, timed
 from engine.models.shelf import Shelf
 from engine.reader import analysis_of, check_encoder
-from engine.records import AddReport, Document, Rejection
+from engine.records import AddReport, Document, Progress, Rejection
 from engine.settings import SHIPPED
 from engine.tokens import PassageTokens
 

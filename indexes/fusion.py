@@ -1,13 +1,14 @@
-"""Two rankings of the same passages made one: by a convex combination of scores, or by reciprocal rank."""
+"""Rankings of the same passages made one: by a convex combination of scores or by reciprocal rank."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.records import Ranking
 
-__all__ = ["ScoresAt", "convex", "reciprocal_rank"]
+__all__ = ["ScoresAt", "convex", "reciprocal_rank", "standardised"]
 
 ScoresAt = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
@@ -100,3 +101,12 @@ def _ranked(ids: NDArray[np.int64], scores: NDArray[np.float64]) -> Ranking:
     single = scores.astype(np.float32)
     order = np.lexsort((ids, -single))
     return Ranking(ids[order], single[order])
+
+
+def standardised(scores: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Scores less their mean, over their standard deviation, float32[n]; zeros where all are equal."""
+    if not len(scores) or not np.ptp(scores):
+        return np.zeros(len(scores), np.float32)
+    exact = scores.astype(np.float64)
+    z: NDArray[np.float32] = ((exact - exact.mean()) / exact.std()).astype(np.float32)
+    return z

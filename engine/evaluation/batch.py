@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.evaluation.provenance import Provenance
 from engine.evaluation.questions import Question
 from engine.evaluation.resumable import ResumableRun
-from engine.records import Hit, SearchOptions, SearchResult
+from engine.records import Hit, Progress, SearchOptions, SearchResult
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -24,7 +24,6 @@ __all__ = [
     "run_questions",
 ]
 
-Progress = Callable[[str, int, int | None], None]
 _COUNTS = ("name", "documents", "passages", "sequence")
 _REMEMBERED = ("first_stage", "encoder_hash", "splitter", "analysis", "k1", "b", "fusion_weight", "interpolate")
 _IDENTITY = (*_COUNTS, *_REMEMBERED, "candidates", "long_passages")

@@ -1,6 +1,5 @@
 """Named protocols run from start to end: first stage, reranking, measures, the cards' figures beside."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from engine.evaluation.protocols import MTEB, BenchmarkTable, Protocol, Row, Tas
 from engine.evaluation.provenance import file_fingerprint
 from engine.evaluation.rerank import CorpusPassages, rerank
 from engine.evaluation.runs import Run, read_run
-from engine.records import FirstStage, SearchOptions
+from engine.records import FirstStage, Progress, SearchOptions
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from engine.settings import Settings
 
 __all__ = ["benchmark"]
-
-Progress = Callable[[str, int, int | None], None]
 
 
 def benchmark(

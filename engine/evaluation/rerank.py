@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,8 @@ from engine.evaluation.provenance import Provenance, file_fingerprint
 from engine.evaluation.questions import Question
 from engine.evaluation.resumable import ResumableRun
 from engine.evaluation.runs import Ranked, Run
-from engine.records import LongPassages, Ragged, passage_input
+from engine.records import LongPassages, Progress, Ragged, passage_input
+from indexes.fusion import standardised
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CollectionPassages", "CorpusPassages", "Passages", "RerankReport", "Reranked", "rerank", "reranked"]
 
-Progress = Callable[[str, int, int | None], None]
 _PASSAGES_AT_ONCE = 4096  # tokenised at a time
 _FEWEST_PAIRS, _MOST_PAIRS = 1024, 65_536  # scored at a time
 _SECONDS_A_WINDOW = 5.0  # so that progress shows and an interruption costs little, whatever the device
@@ -279,14 +279,6 @@ def reranked(
             windows.scored(len(rows))
             if progress:
                 progress("pairs", done, total)
-
-
-def standardised(scores: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Scores less their mean, over their standard deviation; zeros where all are equal."""
-    if not len(scores) or scores.max() == scores.min():
-        return np.zeros(len(scores), np.float32)
-    z: NDArray[np.float32] = ((scores - scores.mean()) / scores.std()).astype(np.float32)
-    return z
 
 
 def _texts(wanted: Sequence[str], questions: Sequence[Question], run: str) -> dict[str, str]:

@@ -19,11 +19,10 @@ from engine.errors import EvaluationError
 from engine.evaluation.measures import evaluate, parse_measures
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.questions import Question
-from engine.evaluation.rerank import standardised
 from engine.evaluation.runs import Run
 from engine.evaluation.significance import randomisation_test
 from engine.reader import Reader
-from engine.records import Ranking, SearchOptions
+from engine.records import Progress, Ranking, SearchOptions
 from engine.search import clean, plan
 from indexes import fusion
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Grid", "Stage", "Trial", "Tuning", "tune"]
 
-Progress = Callable[[str, int, int | None], None]
 Setting = dict[str, float]
 
 
@@ -278,7 +276,7 @@ class _Bench:
             reranked = []
             for ranking, scores in zip(first, logits, strict=True):
                 ids = ranking.ids[:depth]
-                mixed = scores[:depth] + weight * standardised(ranking.scores[:depth].astype(np.float64))
+                mixed = scores[:depth] + weight * fusion.standardised(ranking.scores[:depth])
                 by_score = np.lexsort((ids, -mixed))
                 reranked.append(Ranking(ids[by_score], mixed[by_score]))
             return reranked

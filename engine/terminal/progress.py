@@ -1,20 +1,39 @@
 """Progress of long work on stderr: a bar for each part with its rate and the time left, on a terminal only."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from engine.records import Progress
+
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = ["Progress", "progress"]
+__all__ = ["new_bars", "progress"]
 
-Progress = Callable[[str, int, int | None], None]
-"""Called by the engine with a part's name, how much of it is done, and how much there is (None: not known yet)."""
 
 _SLOW = 10
 _UNITS = {"reading": "documents", "bm25": "passages", "encoding": "passages", "tokens": "passages"}
+
+
+def new_bars(*fields: str, after: tuple[str, ...] = ()) -> "Bars":
+    """Bars on stderr: a part's name, its bar, these fields of the task, the time taken and left, then those after."""
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    return Bars(
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        *(TextColumn(f"{{task.fields[{name}]}}") for name in fields),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        *(TextColumn(f"{{task.fields[{name}]}}") for name in after),
+        console=Console(stderr=True),
+    )
 
 
 @contextmanager
@@ -23,21 +42,7 @@ def progress() -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    bars = Bars(
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[count]}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-    )
+    bars = new_bars("count", "rate", after=("left",))
     tasks: dict[str, TaskID] = {}
 
     def report(part: str, done: int, total: int | None) -> None:

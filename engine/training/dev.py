@@ -13,8 +13,9 @@ from engine.evaluation.qrels import Qrels, read_qrels
 from engine.evaluation.questions import Question, read_questions
 from engine.evaluation.rerank import CorpusPassages
 from engine.evaluation.runs import Run, read_run
-from engine.records import SearchOptions, passage_input
-from engine.training.examples import read_groups
+from engine.records import passage_input
+from engine.training.examples import POSITIVE, read_groups
+from engine.training.mining import first_stage_alone
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -85,7 +86,7 @@ def dev_from_groups(path: Path) -> DevSet:
     """Dev questions of a file of groups, as `fouille mine` writes them."""
     groups = read_groups(path)
     return DevSet(
-        DevQuestion(one.question, one.passages, tuple(int(label > 0.5) for label in one.labels)) for one in groups
+        DevQuestion(one.question, one.passages, tuple(int(label > POSITIVE) for label in one.labels)) for one in groups
     )
 
 
@@ -108,10 +109,7 @@ def dev_from_collection(
     """Dev questions with the first `depth` documents of a collection's first stage, each by its best passage."""
     judged = read_qrels(qrels)
     asked = read_questions(questions, only=judged)
-    options = SearchOptions(
-        k=depth, candidates=depth, first_stage=first_stage, rerank=False, per_document=1, highlight=False
-    )
-    found = collection.search_many([question.text for question in asked], options)
+    found = collection.search_many([question.text for question in asked], first_stage_alone(first_stage, depth))
     rows = []
     for question, result in zip(asked, found, strict=True):
         texts = {hit.key: passage_input(hit.title, hit.text) for hit in result.hits}

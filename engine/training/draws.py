@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import TrainingError
-from engine.training.examples import Group, group_of, sample
+from engine.training.examples import Group, group_of, record_of, sample
 from engine.training.recipes import Recipe
 from engine.training.spool import Spool
 
@@ -19,8 +19,7 @@ __all__ = ["Draws", "spooled"]
 def spooled(groups: Iterable[Group], spool: Spool) -> Spool:
     """The groups on disk, all read and checked."""
     for group in groups:
-        record = {"question": group.question, "passages": group.passages, "labels": group.labels}
-        spool.append(record if group.scores is None else {**record, "scores": group.scores})
+        spool.append(record_of(group))
     return spool
 
 

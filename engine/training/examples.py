@@ -18,7 +18,17 @@ from typing import Any
 from engine.errors import TrainingError
 from engine.evaluation.corpora import json_lines
 
-__all__ = ["POSITIVE", "Group", "checked_label", "checked_text", "group_of", "read_groups", "sample", "take"]
+__all__ = [
+    "POSITIVE",
+    "Group",
+    "checked_label",
+    "checked_text",
+    "group_of",
+    "read_groups",
+    "record_of",
+    "sample",
+    "take",
+]
 
 POSITIVE = 0.5
 """A passage with a higher label than this is relevant."""
@@ -78,6 +88,12 @@ def group_of(record: dict[str, Any], where: str) -> Group:
     if not isinstance(scores, list) or len(scores) != len(passages) or not all(map(_is_number, scores)):
         raise TrainingError(f"{len(passages)} passages need as many scores", where=where)
     return Group(question, texts, judged, tuple(scores))
+
+
+def record_of(group: Group) -> dict[str, Any]:
+    """The JSON record of a group, as `group_of` reads it."""
+    record = {"question": group.question, "passages": group.passages, "labels": group.labels}
+    return record if group.scores is None else {**record, "scores": group.scores}
 
 
 def checked_text(text: object, what: str, where: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from engine.errors import TrainingError
 from engine.evaluation.corpora import json_lines
 from engine.evaluation.lines import numbered_lines
-from engine.training.examples import POSITIVE, Group, checked_label, checked_text, group_of
+from engine.training.examples import POSITIVE, Group, checked_label, checked_text, read_groups
 from engine.training.spool import Spool
 
 __all__ = ["read_file"]
@@ -48,8 +48,7 @@ def read_file(path: Path) -> Iterator[Group]:
     if first is None:
         raise TrainingError("holds nothing to learn from", where=path)
     if "passages" in first[1]:
-        for number, record in json_lines(path):
-            yield group_of(record, f"{path}:{number}")
+        yield from read_groups(path)
     else:
         yield from _grouped(_from_jsonl(path))
 

@@ -1,7 +1,7 @@
 """Hard negatives: passages that a first stage finds for a question and that nobody called relevant."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,17 +10,15 @@ import numpy as np
 from engine.errors import InvalidOption
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.questions import Question
-from engine.evaluation.rerank import standardised
-from engine.records import FirstStage, Hit, SearchOptions, passage_input
+from engine.records import FirstStage, Hit, Progress, SearchOptions, passage_input
 from engine.training.examples import Group
+from indexes.fusion import standardised
 
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.models import CrossEncoder
 
-__all__ = ["MineReport", "Mining", "mine"]
-
-Progress = Callable[[str, int, int | None], None]
+__all__ = ["MineReport", "Mining", "first_stage_alone", "mine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +93,7 @@ def mine(
         progress: called with ("questions", done, total).
     """
     random_ = random.Random(mining.seed)
-    options = SearchOptions(
-        k=mining.last,
-        candidates=mining.last,
-        first_stage=mining.first_stage,
-        rerank=False,
-        per_document=1,
-        highlight=False,
-    )
+    options = first_stage_alone(mining.first_stage, mining.last)
     results = collection.search_many([question.text for question in questions], options)
     for done, (question, result) in enumerate(zip(questions, results, strict=True), 1):
         if progress:
@@ -134,6 +125,11 @@ def mine(
             (1.0,) * len(positives) + (0.0,) * len(drawn),
             tuple(round(score, 4) for score in scores),
         )
+
+
+def first_stage_alone(stage: FirstStage | None, depth: int) -> SearchOptions:
+    """How to ask for the first `depth` documents of a first stage, each by its best passage."""
+    return SearchOptions(k=depth, candidates=depth, first_stage=stage, rerank=False, per_document=1, highlight=False)
 
 
 def _positives(collection: "Collection", relevant: set[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import DeviceError, StorageError, TrainingError
+from engine.records import Progress
 from engine.training import base, bi_encoder, cross_encoder, processes
 from engine.training.card import write_card, write_curve
 from engine.training.dev import MEASURES, DevSet
@@ -19,9 +20,9 @@ from engine.training.recipes import Recipe
 from engine.training.spool import Spool
 
 if TYPE_CHECKING:
-    from engine.training.watch import Log, Progress, Watch
+    from engine.training.watch import Log, Watch
 
-__all__ = ["TrainReport", "train", "train_bi_encoder", "train_cross_encoder"]
+__all__ = ["TrainReport", "train"]
 
 CHECKPOINTS = "checkpoints"
 
@@ -51,36 +52,6 @@ class TrainReport:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def train_cross_encoder(
-    recipe: Recipe,
-    groups: Iterable[Group],
-    output: str | Path,
-    *,
-    device: str = "auto",
-    resume: bool = False,
-    progress: "Progress | None" = None,
-    dev: DevSet | None = None,
-    log: "Log | None" = None,
-) -> TrainReport:
-    """Fine-tunes a cross-encoder and writes it in sentence-transformers' folder layout; see `train`."""
-    return train(recipe, groups, output, device=device, resume=resume, progress=progress, dev=dev, log=log)
-
-
-def train_bi_encoder(
-    recipe: Recipe,
-    groups: Iterable[Group],
-    output: str | Path,
-    *,
-    device: str = "auto",
-    resume: bool = False,
-    progress: "Progress | None" = None,
-    dev: DevSet | None = None,
-    log: "Log | None" = None,
-) -> TrainReport:
-    """Fine-tunes a bi-encoder and writes it in sentence-transformers' folder layout; see `train`."""
-    return train(recipe, groups, output, device=device, resume=resume, progress=progress, dev=dev, log=log)
-
-
 def train(
     recipe: Recipe,
     groups: Iterable[Group],
@@ -88,7 +59,7 @@ def train(
     *,
     device: str = "auto",
     resume: bool = False,
-    progress: "Progress | None" = None,
+    progress: Progress | None = None,
     dev: DevSet | None = None,
     log: "Log | None" = None,
 ) -> TrainReport:
@@ -166,7 +137,7 @@ def _ready(folder: Path, recipe: Recipe, *, resume: bool) -> None:
         raise StorageError(f"cannot be written: {error.strerror or error}", where=folder) from error
 
 
-def _counted(groups: Iterable[Group], progress: "Progress | None") -> Iterable[Group]:
+def _counted(groups: Iterable[Group], progress: Progress | None) -> Iterable[Group]:
     for number, group in enumerate(groups, 1):
         if progress and not number % 100:
             progress("reading", number, None)
@@ -179,7 +150,7 @@ def _trainer(
     folder: Path,
     device: str,
     dev: DevSet | None,
-    progress: "Progress | None",
+    progress: Progress | None,
     log: "Log | None",
 ) -> "tuple[Any, Watch]":
     from transformers import EarlyStoppingCallback, PrinterCallback, set_seed

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,17 @@ from engine.errors import FouilleError, TrainingError
 from engine.evaluation import read_qrels, read_questions
 from engine.evaluation.lines import replacing
 from engine.models import compact
+from engine.models.export import export
 from engine.settings import SHIPPED_ENCODER, SHIPPED_RERANKER
-from engine.training.examples import Group, read_groups
+from engine.training.examples import Group, read_groups, record_of
 from engine.training.mining import MineReport, Mining, mine
 from engine.training.recipes import resolve_recipe
-from engine.training.session import train_cross_encoder
+from engine.training.session import train
 
 __all__ = ["Plan", "finish", "main", "mine_collection", "read_plan"]
 
 _HERE = Path(__file__).parent
 _CARDS = _HERE / "cards"
-_LEFT = frozenset({"history.json", "recipe.json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def mine_collection(folder: Path, encoder: Path, mining: Mining, work: Path) -> 
         report = MineReport()
         with replacing(path) as stream:
             for group in mine(collection, questions, qrels, mining, report):
-                stream.write(json.dumps(asdict(group), ensure_ascii=False) + "\n")
+                stream.write(json.dumps(record_of(group), ensure_ascii=False) + "\n")
     _say(f"{folder.name}: {report.questions} groups, {report.negatives} negatives")
     return path
 
@@ -128,8 +128,7 @@ def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, flo
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in trained.glob("*.json"):
-        if path.name not in _LEFT:
-            shutil.copyfile(path, target / path.name)
+        shutil.copyfile(path, target / path.name)
     tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(trained / "model.safetensors").items()}
     save_file(tensors, target / "model.safetensors", {"format": "pt"})
     config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
@@ -149,7 +148,7 @@ def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: st
     files = {name: mine_collection(data / name, encoder, plan.mining, work) for name in plan.collections}
     if not (trained / "model.safetensors").exists():
         recipe = resolve_recipe("distill", "cross-encoder", flags={**plan.recipe, "base": str(models / plan.base)})
-        report = train_cross_encoder(recipe, draw(files, plan), trained, device=device, progress=_progress)
+        report = train(recipe, draw(files, plan), trained, device=device, progress=_progress)
         _say(f"trained: {report.steps} steps in {report.seconds:.0f} s")
     bi_encoder = _copied(encoder, work / SHIPPED_ENCODER, _card("bi-encoder"))
     recommended = {"interpolate": plan.interpolate, "candidates": plan.candidates}
@@ -163,12 +162,9 @@ def _card(kind: str) -> str:
 
 
 def _copied(source: Path, target: Path, card: str) -> Path:
-    """A model's folder with another card; the copy can be written to, whatever holds of the source."""
-    for path in source.rglob("*"):
-        if path.is_file() and path != source / "README.md":
-            copy = target / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+    """A model's folder with another card."""
+    shutil.rmtree(target, ignore_errors=True)
+    export(str(source), target)
     (target / "README.md").write_text(card, encoding="utf-8")
     return target
 

@@ -1,6 +1,6 @@
 """A teacher's scores for groups that have none: a cross-encoder reads them as they stream by."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -10,11 +10,11 @@ from engine.training.examples import Group
 if TYPE_CHECKING:
     from engine.models import CrossEncoder
 
+from engine.records import Progress
+
 __all__ = ["taught"]
 
 _GROUPS_AT_ONCE = 64
-
-Progress = Callable[[str, int, int | None], None]
 
 
 def taught(groups: Iterable[Group], teacher: "CrossEncoder", progress: Progress | None = None) -> Iterator[Group]:

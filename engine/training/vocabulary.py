@@ -7,7 +7,7 @@ again with what was kept, and where the tokens differ, the pieces that the text 
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import islice
@@ -20,10 +20,10 @@ from engine.evaluation.questions import read_questions
 from engine.models import registry
 from engine.models.architecture import read_json
 from engine.models.folders import put_in_place, write
+from engine.records import Progress
 
 __all__ = ["Pruned", "prune"]
 
-Progress = Callable[[str, int, int | None], None]
 
 _TEXTS_AT_ONCE = 1000
 _MARKS = ("▁", "##", "Ġ")

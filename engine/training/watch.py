@@ -6,11 +6,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from engine.records import Progress
 from engine.training import processes
 
-__all__ = ["Log", "Progress", "Watch"]
+__all__ = ["Log", "Watch"]
 
-Progress = Callable[[str, int, int | None], None]
 Log = Callable[[Mapping[str, float]], None]
 """Called with what was logged: `step`, and `loss` or figures on dev questions by their names."""
 

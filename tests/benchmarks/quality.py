@@ -23,10 +23,11 @@ from engine.evaluation.measures import parse_measures
 from engine.evaluation.provenance import Provenance, file_fingerprint, read_provenance, write_provenance
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.reports import render
-from engine.evaluation.rerank import CorpusPassages, rerank, standardised
+from engine.evaluation.rerank import CorpusPassages, rerank
 from engine.evaluation.runs import write_run
 from engine.models import CrossEncoder
 from engine.records import SearchOptions
+from indexes.fusion import standardised
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 SETS = ("piaf", "service-public", "fiches-travail", "cnil-faq", "questions-fr")

@@ -15,7 +15,7 @@ from engine.training import base
 from engine.training.dev import DevQuestion, DevSet
 from engine.training.examples import Group
 from engine.training.recipes import Recipe
-from engine.training.session import CHECKPOINTS, TrainReport, train_bi_encoder, train_cross_encoder
+from engine.training.session import CHECKPOINTS, TrainReport, train
 
 pytest.importorskip("accelerate")
 pytest.importorskip("datasets")
@@ -66,7 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(made: Path, groups: list[Group], recipe_of: RecipeOf) -> TrainReport:
     """One whole training with dev questions, for the tests that look at what it left; made once."""
     if not hasattr(trained_once, "report"):
-        trained_once.report = train_cross_encoder(recipe_of(), groups, made / "model", device="cpu", dev=dev_of(groups))
+        trained_once.report = train(recipe_of(), groups, made / "model", device="cpu", dev=dev_of(groups))
     return trained_once.report
 
 
@@ -124,7 +124,7 @@ def test_folder_holds_model_card_and_curve_alone(trained: TrainReport) -> None:
 
 def test_same_seed_gives_the_same_weights(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train_cross_encoder(recipe_of("mmarco-l6", steps=3, seed=seed), groups, tmp_path / name, device="cpu")
+        train(recipe_of("mmarco-l6", steps=3, seed=seed), groups, tmp_path / name, device="cpu")
     assert same(tmp_path / "a", tmp_path / "b")
     assert not same(tmp_path / "a", tmp_path / "c")
 
@@ -133,21 +133,21 @@ def test_training_goes_on_after_ctrl_c_as_if_there_had_been_none(
     groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
 ) -> None:
     recipe, dev = recipe_of(), dev_of(groups)
-    stopped = train_cross_encoder(recipe, groups, tmp_path / "a", device="cpu", dev=dev, progress=interrupted_at(3))
+    stopped = train(recipe, groups, tmp_path / "a", device="cpu", dev=dev, progress=interrupted_at(3))
     assert (stopped.interrupted, stopped.steps) == (True, 3)
     assert not (tmp_path / "a" / "model.safetensors").exists()
-    went_on = train_cross_encoder(recipe, groups, tmp_path / "a", device="cpu", dev=dev, resume=True)
-    whole = train_cross_encoder(recipe, groups, tmp_path / "b", device="cpu", dev=dev)
+    went_on = train(recipe, groups, tmp_path / "a", device="cpu", dev=dev, resume=True)
+    whole = train(recipe, groups, tmp_path / "b", device="cpu", dev=dev)
     assert (went_on.interrupted, went_on.steps, went_on.kept_step) == (False, 6, whole.kept_step)
     assert same(tmp_path / "a", tmp_path / "b")
 
 
 def test_resume_wants_a_checkpoint_of_the_same_recipe(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no checkpoint"):
-        train_cross_encoder(recipe_of(), groups, tmp_path / "a", device="cpu", resume=True)
-    train_cross_encoder(recipe_of(), groups, tmp_path / "a", device="cpu", progress=interrupted_at(1))
+        train(recipe_of(), groups, tmp_path / "a", device="cpu", resume=True)
+    train(recipe_of(), groups, tmp_path / "a", device="cpu", progress=interrupted_at(1))
     with pytest.raises(TrainingError, match=r"another recipe: learning_rate 0.001 / 0.5"):
-        train_cross_encoder(recipe_of(learning_rate=0.5), groups, tmp_path / "a", device="cpu", resume=True)
+        train(recipe_of(learning_rate=0.5), groups, tmp_path / "a", device="cpu", resume=True)
 
 
 def test_training_stops_early_and_restores_the_best_step(
@@ -155,7 +155,7 @@ def test_training_stops_early_and_restores_the_best_step(
 ) -> None:
     # A rate that destroys the model: after the first evaluations nothing gets better.
     recipe = recipe_of(learning_rate=0.9, steps=40, evaluate_every=1, patience=3)
-    report = train_cross_encoder(recipe, groups, tmp_path / "a", device="cpu", dev=dev_of(groups))
+    report = train(recipe, groups, tmp_path / "a", device="cpu", dev=dev_of(groups))
     figures = {entry["step"]: entry["eval_nDCG@10"] for entry in report.history if "eval_nDCG@10" in entry}
     assert report.steps < 40
     model = CrossEncoder(str(report.folder), device="cpu", precision="fp32")
@@ -165,7 +165,7 @@ def test_training_stops_early_and_restores_the_best_step(
 
 def test_layers_are_dropped_and_frozen(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     recipe = recipe_of("mmarco-l6", layers=[1], frozen=0, steps=2, layer_decay=0.5)
-    train_cross_encoder(recipe, groups, tmp_path / "a", device="cpu")
+    train(recipe, groups, tmp_path / "a", device="cpu")
     found, before = weights(tmp_path / "a"), weights(Path(recipe.base))
     assert not any(".layer.1." in name for name in found)
     table = "bert.embeddings.word_embeddings.weight"
@@ -178,7 +178,7 @@ def test_layers_are_dropped_and_frozen(groups: list[Group], recipe_of: RecipeOf,
 def test_bi_encoder_learns_and_loads(preset: str, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    report = train_bi_encoder(recipe_of(preset), groups, tmp_path / "a", device="cpu", dev=dev_of(groups))
+    report = train(recipe_of(preset), groups, tmp_path / "a", device="cpu", dev=dev_of(groups))
     losses = [entry["loss"] for entry in report.history if "loss" in entry]
     assert losses[-1] < losses[0]
     texts = list(groups[0].passages)
@@ -211,7 +211,7 @@ def test_base_that_cannot_be_trained_is_one_line(
     ]
     for flags, kind, reason in refused:
         with pytest.raises(kind, match=reason):
-            train_cross_encoder(recipe_of(**flags), groups, tmp_path / "out", device="cpu")
+            train(recipe_of(**flags), groups, tmp_path / "out", device="cpu")
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

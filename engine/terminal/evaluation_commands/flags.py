@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-__all__ = ["Asked", "Judgements", "Output", "Restart", "TableFormat", "Tag"]
+__all__ = ["Asked", "Judgements", "Output", "Questions", "Restart", "TableFormat", "Tag"]
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The TREC run to write.")]
 Tag = Annotated[str, typer.Option("--tag", metavar="NAME", help="The last column of the run.")]
@@ -16,6 +16,9 @@ Judgements = Annotated[
 Asked = Annotated[
     str,
     typer.Option("--questions", metavar="QUESTIONS", help="TSV, JSONL, a BEIR folder, or irds:ID."),
+]
+Questions = Annotated[
+    str, typer.Argument(metavar="QUESTIONS", help="TSV (id, text), JSONL, a BEIR folder, or irds:ID.")
 ]
 TableFormat = Annotated[
     Literal["text", "json", "csv", "latex"],

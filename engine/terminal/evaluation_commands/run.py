@@ -19,9 +19,7 @@ EXAMPLE = "\b\nExample:\n  fouille run questions.tsv -c aide -o bm25.trec --firs
 
 def run(
     context: typer.Context,
-    questions: Annotated[
-        str, typer.Argument(metavar="QUESTIONS", help="TSV (id, text), JSONL, a BEIR folder, or irds:ID.")
-    ],
+    questions: flags.Questions,
     file: flags.Output,
     collection: flag.Collection = None,
     hits: Annotated[int, typer.Option("-k", "--k", metavar="N", help="Documents to rank for each question.")] = 1000,

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from engine.terminal.progress import Progress, progress
+from engine.records import Progress
+from engine.terminal.progress import new_bars, progress
 
 __all__ = ["Shown", "shown_training"]
 
@@ -33,21 +34,7 @@ def shown_training(*, silent: bool = False) -> Iterator[Shown]:
         with progress() as plain:
             yield Shown(plain, _figures)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    bars = Bars(
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[count]}"),
-        TextColumn("{task.fields[loss]}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
-    )
+    bars = new_bars("count", "loss", "rate")
     tasks = {}
 
     def report(part: str, done: int, total: int | None) -> None:

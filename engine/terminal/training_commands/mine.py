@@ -25,9 +25,7 @@ EXAMPLE = "\b\nExample:\n  fouille mine train.tsv --qrels train.qrels -c aide -o
 
 def mine(
     context: typer.Context,
-    questions: Annotated[
-        str, typer.Argument(metavar="QUESTIONS", help="TSV (id, text), JSONL, a BEIR folder, or irds:ID.")
-    ],
+    questions: flags.Questions,
     qrels: flags.Judgements,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Groups to write, JSONL or JSONL.gz.")],
     collection: flag.Collection = None,
@@ -57,6 +55,7 @@ def mine(
     from engine.evaluation.qrels import read_qrels
     from engine.evaluation.questions import read_questions
     from engine.models.shelf import Shelf
+    from engine.training.examples import record_of
     from engine.training.mining import MineReport, Mining
     from engine.training.mining import mine as mined
 
@@ -75,8 +74,7 @@ def mine(
     report = MineReport()
     with open_collection(settings) as target, progress() as bar, replacing(output) as stream:
         for group in mined(target, asked, judgements, mining, report, reranker=model, progress=bar):
-            record = {"question": group.question, "passages": group.passages, "labels": group.labels}
-            stream.write(json.dumps({**record, "scores": group.scores}, ensure_ascii=False) + "\n")
+            stream.write(json.dumps(record_of(group), ensure_ascii=False) + "\n")
     told = (
         (report.without_positives, "questions left out, whose relevant documents the collection does not have"),
         (report.without_negatives, "questions left out, for which nothing was left"),
