@@ -17,9 +17,6 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 Rows = NDArray[np.intp]
 
-_IN_FLIGHT = 2
-"""Batches on a device at a time: one computes while the next one's copy is under way."""
-
 
 class BatchRuntime(Protocol):
     """What the planner needs of a runtime."""
@@ -27,6 +24,10 @@ class BatchRuntime(Protocol):
     @property
     def device(self) -> str:
         """Where it runs."""
+
+    @property
+    def in_flight(self) -> int:
+        """Batches to have under way at a time: one that each device computes, and one whose copy is under way."""
 
     def submit(self, batch: PackedBatch) -> Any:
         """Start on a batch."""
@@ -141,7 +142,7 @@ def _run_planned(
             if not runtime.out_of_memory(error):
                 raise
             _note(runtime, error, rows, failed)
-        if len(under_way) >= _IN_FLIGHT:
+        if len(under_way) >= runtime.in_flight:
             yield from _collect(runtime, under_way, failed)
         if failed:
             break

@@ -52,6 +52,7 @@ class Runtime:
         architecture: of the model.
         device: where it runs, such as `cpu` or `cuda:0`.
         precision: in which its products run.
+        in_flight: batches to have under way at a time, so that every device computes while one more copy arrives.
         preferred_batch_tokens: the budget of tokens at which this device runs fastest.
     """
 
@@ -60,6 +61,7 @@ class Runtime:
         self.architecture: Architecture = encoders[0].architecture
         self.device = ",".join(str(encoder.device) for encoder in encoders)
         self.precision = precision
+        self.in_flight = len(encoders) + 1
         self._cores = devices.cpu().cores
         on_cpu = encoders[0].device.type == "cpu"
         self.preferred_batch_tokens = _CPU_BATCH_TOKENS_PER_CORE * self._cores if on_cpu else _CUDA_BATCH_TOKENS

@@ -70,6 +70,8 @@ def prepare(model: Any, recipe: Recipe) -> None:
         keep_layers(model, recipe.layers, recipe.base)
     if recipe.frozen is not None:
         freeze(model, recipe.frozen, recipe.base)
+    if recipe.dropout is not None:
+        set_dropout(model, recipe.dropout)
 
 
 def keep_layers(model: Any, layers: Sequence[int], name: str) -> None:
@@ -98,6 +100,15 @@ def freeze(model: Any, layers: int, name: str) -> None:
         raise TrainingError(f"has {len(stack)} layers, of which {layers} cannot be frozen", where=name)
     for module in (_base(model).embeddings, *stack[:layers]):
         module.requires_grad_(requires_grad=False)
+
+
+def set_dropout(model: Any, share: float) -> None:
+    """So much of every dropout of the model; its configuration keeps the base's."""
+    from torch import nn
+
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
 
 
 def learning_rates(model: Any, recipe: Recipe) -> dict[str, float]:

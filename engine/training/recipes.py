@@ -60,6 +60,8 @@ class Recipe:
         warmup: steps when 1 or more, a share of all steps below.
         schedule: linear decay, constant, or cosine, after the warm-up.
         weight_decay: AdamW's.
+        dropout: of all layers while they learn; None leaves the base its own. What learns from a teacher needs little,
+            and on a CPU its random numbers cost as much as the products.
         temperature: divides the cosines of a contrastive loss.
         evaluate_every: steps between evaluations on dev questions, and between checkpoints.
         patience: evaluations without a better figure before training stops; None never stops.
@@ -91,6 +93,7 @@ class Recipe:
     warmup: float = 0.0
     schedule: Schedule = "linear"
     weight_decay: float = 0.01
+    dropout: float | None = None
     temperature: float = 0.05
     evaluate_every: int = 500
     patience: int | None = None
@@ -119,6 +122,8 @@ class Recipe:
             raise TrainingError(f"a learning rate of {self.learning_rate:g} trains nothing", where=self.preset)
         if not 0 < self.layer_decay <= 1:
             raise TrainingError(f"layer_decay is {self.layer_decay:g}, not in (0, 1]", where=self.preset)
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise TrainingError(f"dropout is {self.dropout:g}, not in [0, 1)", where=self.preset)
         if not 0 < self.temperature < math.inf:
             raise TrainingError(f"temperature is {self.temperature:g}, not above 0", where=self.preset)
         if self.layers is not None and (
@@ -171,7 +176,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("base", "licence", "data_licence"), (str,)),
     **dict.fromkeys((*_FROM_ONE, "negatives", "frozen", "seed"), (int,)),
     **dict.fromkeys(("boost", "anchor", "learning_rate", "layer_decay", "warmup"), (int, float)),
-    **dict.fromkeys(("weight_decay", "temperature"), (int, float)),
+    **dict.fromkeys(("weight_decay", "dropout", "temperature"), (int, float)),
     "redraw": (bool,),
 }
 

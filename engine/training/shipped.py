@@ -30,10 +30,24 @@ from engine.training.mining import MineReport, Mining, mine
 from engine.training.recipes import resolve_recipe
 from engine.training.session import train
 
-__all__ = ["Plan", "finish", "main", "mine_collection", "read_plan"]
+__all__ = ["Plan", "Stage", "finish", "main", "mine_collection", "read_plan"]
 
 _HERE = Path(__file__).parent
 _CARDS = _HERE / "cards"
+_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One training of several, each of which goes on from the one before.
+
+    Attributes:
+        collections: name of a BEIR folder -> groups to learn from.
+        recipe: numbers of the preset `distill` that differ.
+    """
+
+    collections: Mapping[str, int]
+    recipe: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +59,8 @@ class Plan:
         interpolate: the weight W that the cross-encoder recommends.
         candidates: how many candidates it recommends to rerank.
         max_length: tokens of a pair that it reads.
-        collections: name of a BEIR folder -> groups to learn from.
         mining: which negatives to take.
-        recipe: numbers of the preset `distill` that differ.
+        stages: the trainings, in order.
     """
 
     encoder: str
@@ -55,9 +68,8 @@ class Plan:
     interpolate: float
     candidates: int
     max_length: int
-    collections: Mapping[str, int]
     mining: Mining
-    recipe: Mapping[str, Any]
+    stages: Sequence[Stage]
 
 
 def read_plan(path: Path = _HERE / "shipped.toml") -> Plan:
@@ -68,7 +80,8 @@ def read_plan(path: Path = _HERE / "shipped.toml") -> Plan:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Plan(**{**table, "mining": Mining(**table["mining"])})
+        stages = tuple(Stage(**stage) for stage in table.pop("stage"))
+        return Plan(**{**table, "mining": Mining(**table["mining"]), "stages": stages})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise TrainingError(f"is no plan: {error}", where=path) from error
 
@@ -102,14 +115,14 @@ def mine_collection(folder: Path, encoder: Path, mining: Mining, work: Path) -> 
     return path
 
 
-def draw(files: Mapping[str, Path], plan: Plan) -> Iterator[Group]:
-    """So many groups of each collection as the plan says."""
-    random_ = random.Random(plan.recipe.get("seed", 0))
-    for name, count in plan.collections.items():
+def draw(files: Mapping[str, Path], stages: Sequence[Stage], number: int) -> Iterator[Group]:
+    """The groups of a stage: of each collection so many as it says, from where the stages before it left off."""
+    for name, count in stages[number].collections.items():
         groups = list(read_groups(files[name]))
-        random_.shuffle(groups)
-        for number in range(count):
-            yield groups[number % len(groups)]
+        random.Random(f"{name} {_SEED}").shuffle(groups)
+        start = sum(stage.collections.get(name, 0) for stage in stages[:number])
+        for at in range(start, start + count):
+            yield groups[at % len(groups)]
 
 
 def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, float], max_length: int) -> Path:
@@ -143,13 +156,17 @@ def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, flo
 
 def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: str = "auto") -> None:
     """Index, mine, train, finish, pack."""
-    encoder, trained = models / plan.encoder, work / "trained"
+    encoder, trained = models / plan.encoder, models / plan.base
     work.mkdir(parents=True, exist_ok=True)
-    files = {name: mine_collection(data / name, encoder, plan.mining, work) for name in plan.collections}
-    if not (trained / "model.safetensors").exists():
-        recipe = resolve_recipe("distill", "cross-encoder", flags={**plan.recipe, "base": str(models / plan.base)})
-        report = train(recipe, draw(files, plan), trained, device=device, progress=_progress)
-        _say(f"trained: {report.steps} steps in {report.seconds:.0f} s")
+    names = sorted({name for stage in plan.stages for name in stage.collections})
+    files = {name: mine_collection(data / name, encoder, plan.mining, work) for name in names}
+    for number, stage in enumerate(plan.stages):
+        base, trained = trained, work / f"trained-{number + 1}"
+        if (trained / "model.safetensors").exists():
+            continue
+        recipe = resolve_recipe("distill", "cross-encoder", flags={**stage.recipe, "base": str(base)})
+        report = train(recipe, draw(files, plan.stages, number), trained, device=device, progress=_progress)
+        _say(f"{trained.name}: {report.steps} steps in {report.seconds:.0f} s")
     bi_encoder = _copied(encoder, work / SHIPPED_ENCODER, _card("bi-encoder"))
     recommended = {"interpolate": plan.interpolate, "candidates": plan.candidates}
     cross_encoder = finish(trained, work / SHIPPED_RERANKER, _card("cross-encoder"), recommended, plan.max_length)

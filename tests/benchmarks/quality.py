@@ -41,11 +41,12 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="where collections and runs stay")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--questions", type=int, help="the first N dev questions of each set only")
+    parser.add_argument("--questions", type=int, help="N dev questions of each set, spread evenly over it")
     parser.add_argument("--candidates", type=int, default=100, help="passages of each first stage, all reranked")
     parser.add_argument("--interpolate", type=float, help="W in logit + W z; the model's own otherwise")
     parser.add_argument("--encoder", type=Path, default=SHARED / "models" / "me5-small-fr")
     parser.add_argument("--reranker", type=Path, default=SHARED / "models" / "xenc-fr-l12")
+    parser.add_argument("--max-length", type=int, help="tokens of a pair; the model's own otherwise")
     parser.add_argument("--precision", default="auto", help="of the cross-encoder: auto, fp32, bf16, int8")
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "beir")
     parser.add_argument("--json", type=Path, help="write every number there")
@@ -69,6 +70,13 @@ class Progress:
             say(
                 f"  {self.what}: {part} {done}" + (f" of {total}, {(total - done) / rate:,.0f} s left" if total else "")
             )
+
+
+def spread(questions: Sequence[Question], count: int | None) -> Sequence[Question]:
+    """So many of them, evenly spread: neighbours are often about one document."""
+    if count is None or count >= len(questions):
+        return questions
+    return [questions[at * len(questions) // count] for at in range(count)]
 
 
 def collection_of(name: str, asked: argparse.Namespace, systems: Sequence[str]) -> Collection:
@@ -108,7 +116,9 @@ def first_stage(collection: Collection, stage: str, questions: Sequence[Question
 def same_cell(path: Path, questions: Sequence[Question], asked: argparse.Namespace) -> bool:
     """Whether a finished run answers these questions at this depth."""
     made = read_provenance(path) if path.exists() else None
-    return made is not None and made["options"].get("k") == asked.candidates and len(read_run(path)) == len(questions)
+    if made is None or made["options"].get("k") != asked.candidates:
+        return False
+    return set(read_run(path)) == {question.id for question in questions}
 
 
 def reranked(
@@ -156,7 +166,7 @@ def reranked(
 
 def measure(name: str, asked: argparse.Namespace, model: CrossEncoder | None) -> tuple[list[Evaluation], Qrels]:
     qrels = read_qrels(asked.data / name / "qrels" / "dev.tsv")
-    questions = read_questions(asked.data / name, only=qrels)[: asked.questions]
+    questions = spread(read_questions(asked.data / name, only=qrels), asked.questions)
     qrels = Qrels({question.id: qrels[question.id] for question in questions}, name=qrels.name)
     systems = ["bm25", *(system for system in asked.systems if system != "bm25")]
     stages = [stage for stage in STAGES if any(system.split("+")[0] == stage for system in systems)]
@@ -175,7 +185,9 @@ def main() -> None:
     asked = arguments()
     parse_measures(MEASURES)
     wants_model = any(system.endswith("+rerank") for system in asked.systems)
-    model = CrossEncoder(str(asked.reranker), precision=asked.precision) if wants_model else None
+    model = None
+    if wants_model:
+        model = CrossEncoder(str(asked.reranker), precision=asked.precision, max_length=asked.max_length)
     rows, record = [], []
     for name in asked.sets:
         (asked.folder / name).mkdir(parents=True, exist_ok=True)

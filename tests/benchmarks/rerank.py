@@ -8,7 +8,6 @@ true tokens, as if nothing were padded or saved.
 """
 
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from engine.models import runtime
 from engine.models.architecture import read_architecture
 from engine.models.crossencoder import CrossEncoder, TopScores
 from engine.records import Ragged
-from tests.benchmarks import measure, shapes
+from tests.benchmarks import compiled, measure, shapes
 from tests.benchmarks.measure import Scores
 
 
@@ -140,9 +139,6 @@ def rivals(
         batch = {"batch_size": 128 if device.type == "cuda" else 16} if best else {}
         return lambda: model.predict(pairs, show_progress_bar=False, **batch)
 
-    def openvino() -> Callable[[], Any]:
-        return _openvino(folder, pairs)
-
     def flag() -> Callable[[], Any]:
         from FlagEmbedding import FlagReranker
 
@@ -158,52 +154,10 @@ def rivals(
     if device.type == "cpu":
         found["sentence-transformers, onnx"] = lambda: sentence_transformers(backend="onnx")
         found["sentence-transformers, openvino"] = lambda: sentence_transformers(backend="openvino")
-        found["OpenVINO itself, bf16, length-sorted"] = openvino
+        found["OpenVINO itself, bf16, length-sorted"] = lambda: compiled.openvino(folder, pairs)
+        found["ONNX Runtime itself, fp32, length-sorted"] = lambda: compiled.onnx(folder, pairs)
+        found["ONNX Runtime itself, int8, length-sorted"] = lambda: compiled.onnx(folder, pairs, quantised=True)
     return found
-
-
-def _openvino(folder: Path, pairs: list[tuple[str, str]]) -> Callable[[], Any]:
-    """OpenVINO's own bf16 runtime, fed length-sorted batches of 32: the fastest that it can be had."""
-    import openvino
-    from tokenizers import Tokenizer
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
-
-    class Logits(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits
-            return logits
-
-    example = (torch.ones(2, 16, dtype=torch.long), torch.ones(2, 16, dtype=torch.long))
-    free = openvino.PartialShape([-1, -1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        converted = openvino.convert_model(Logits(), example_input=example, input=[free, free])
-    settings = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(converted, "CPU", settings)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(512)
-
-    def score() -> Any:
-        tokenizer.no_padding()
-        found = [encoding.ids for encoding in tokenizer.encode_batch(pairs)]
-        order = sorted(range(len(found)), key=lambda i: -len(found[i]))
-        logits = np.empty(len(found), np.float32)
-        for begin in range(0, len(order), 32):
-            rows = order[begin : begin + 32]
-            ids = np.ones((len(rows), len(found[rows[0]])), np.int64)
-            mask = np.zeros_like(ids)
-            for i, row in enumerate(rows):
-                ids[i, : len(found[row])], mask[i, : len(found[row])] = found[row], 1
-            logits[rows] = compiled([ids, mask])[0][:, 0]
-        return logits
-
-    return score
 
 
 if __name__ == "__main__":

@@ -178,9 +178,11 @@ def test_layers_are_dropped_and_frozen(groups: list[Group], recipe_of: RecipeOf,
 def test_bi_encoder_learns_and_loads(preset: str, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    report = train(recipe_of(preset), groups, tmp_path / "a", device="cpu", dev=dev_of(groups))
-    losses = [entry["loss"] for entry in report.history if "loss" in entry]
-    assert losses[-1] < losses[0]
+    # A batch's loss says more of what was drawn than of what was learnt: the measure on all groups tells.
+    recipe = recipe_of(preset, steps=40, evaluate_every=40, dropout=0.0)
+    report = train(recipe, groups, tmp_path / "a", device="cpu", dev=dev_of(groups))
+    before, after = (entry["eval_nDCG@10"] for entry in report.history if "eval_nDCG@10" in entry)
+    assert after > before + 0.2
     texts = list(groups[0].passages)
     ours = BiEncoder(str(report.folder), device="cpu", precision="fp32").encode_passages(texts)
     theirs = SentenceTransformer(str(report.folder), device="cpu").encode(

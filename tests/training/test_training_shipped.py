@@ -15,6 +15,7 @@ from engine.training.mining import Mining
 
 @pytest.fixture
 def plan(beir, tiny):
+    small = {"negatives": 2, "batch": 4, "frozen": 1, "precision": "fp32", "seed": 1}
     return replace(
         shipped.read_plan(),
         encoder=tiny.encoder.name,
@@ -22,9 +23,11 @@ def plan(beir, tiny):
         interpolate=0.5,
         candidates=7,
         max_length=64,
-        collections={beir.name: 12},
         mining=Mining(1, 10, 4, "hybrid"),
-        recipe={"max_length": 32, "negatives": 2, "batch": 4, "frozen": 1, "precision": "fp32", "steps": 3, "seed": 1},
+        stages=[
+            shipped.Stage({beir.name: 12}, {**small, "max_length": 24}),
+            shipped.Stage({beir.name: 4}, {**small, "max_length": 32}),
+        ],
     )
 
 
@@ -46,6 +49,8 @@ def test_from_collections_to_a_package(plan, beir, tiny, tmp_path):
     assert model.max_length == 64
     assert len(model.score("où dort le chat ?", ["Le chat dort.", "Il pleut."])) == 2
 
+    assert sorted(path.name for path in work.glob("trained-*")) == ["trained-1", "trained-2"]
+
     before = load_file(tiny.reranker / "model.safetensors")
     after = load_file(tmp_path / SHIPPED_RERANKER / "model.safetensors")
     moved = {name for name, tensor in after.items() if not tensor.equal(before[name].to(tensor))}
@@ -55,9 +60,22 @@ def test_from_collections_to_a_package(plan, beir, tiny, tmp_path):
 
 def test_the_stored_plan_is_a_recipe():
     plan = shipped.read_plan()
-    assert sum(plan.collections.values()) > 1000
     assert 0 <= plan.interpolate < 10
-    shipped.resolve_recipe("distill", "cross-encoder", flags=plan.recipe)
+    for stage in plan.stages:
+        assert sum(stage.collections.values()) > 1000
+        shipped.resolve_recipe("distill", "cross-encoder", flags=stage.recipe)
+
+
+def test_a_stage_draws_where_the_one_before_left_off(tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [{"question": str(n), "passages": ["p", "n"], "labels": [1.0, 0.0], "scores": [1.0, 0.0]} for n in range(9)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    stages = [shipped.Stage({"a": 5}, {}), shipped.Stage({"a": 6}, {})]
+    first, second = ([group.question for group in shipped.draw({"a": path}, stages, number)] for number in (0, 1))
+    assert len(first) == 5
+    assert len(second) == 6
+    assert set(first) | set(second[:4]) == set(map(str, range(9)))
+    assert second[4:] == first[:2]
 
 
 def test_a_plan_with_another_key_is_refused(tmp_path):

@@ -17,19 +17,23 @@ class FakeRuntime:
 
     device = "fake"
 
-    def __init__(self, memory=10**9, *, fails_late=False, fault=None):
-        self.memory, self.fails_late, self.fault = memory, fails_late, fault
+    def __init__(self, memory=10**9, *, fails_late=False, fault=None, in_flight=2):
+        self.memory, self.fails_late, self.fault, self.in_flight = memory, fails_late, fault, in_flight
         self.sizes: list[int] = []
+        self.under_way = self.most_under_way = 0
 
     def submit(self, batch):
         if self.fault is not None and self.sizes:
             raise self.fault
         self.sizes.append(len(batch.tokens))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
         if not self.fails_late:
             self._check(batch)
         return batch
 
     def collect(self, batch):
+        self.under_way -= 1
         self._check(batch)
         return batch.tokens[batch.starts[:-1]].astype(np.float32)[:, None]
 
@@ -77,6 +81,14 @@ def test_nothing_to_plan():
 def test_results_come_back_in_order(budget):
     found = run(FakeRuntime(), LENGTHS, pack_of(LENGTHS), budget)
     assert found[:, 0].tolist() == list(range(len(LENGTHS)))
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 5])
+def test_so_many_batches_are_under_way_as_the_runtime_wants(in_flight):
+    runtime = FakeRuntime(in_flight=in_flight)
+    found = run(runtime, LENGTHS, pack_of(LENGTHS), 1)
+    assert found[:, 0].tolist() == list(range(len(LENGTHS)))
+    assert runtime.most_under_way == in_flight
 
 
 @pytest.mark.parametrize("fails_late", [False, True])

@@ -1,5 +1,7 @@
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from torch.nn import functional as F
 
 from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import device as devices
+from engine.models import planner
 from engine.models import runtime as runtimes
 from engine.models.architecture import read_architecture
 from engine.models.attention import BucketedAttention, Layout, ProductAttention, choose_attention, runs
 from engine.models.batch import PackedBatch
+from engine.models.encoder import Encoder
 from engine.models.linear import PackedAffine, PlainAffine, QuantisedAffine, choose_affine
 from engine.models.weights import expected_tensors
 from engine.models.workers import share_out, workers
@@ -64,6 +68,31 @@ def test_batches_under_way_are_collected_in_any_order(folder: Path) -> None:
     handles = runtime.submit(first), runtime.submit(second)
     np.testing.assert_array_equal(runtime.collect(handles[1]), runtime.run(second))
     np.testing.assert_array_equal(runtime.collect(handles[0]), runtime.run(first))
+
+
+def test_copies_on_several_devices_share_the_batches_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+    shared = runtimes.load(folder, task="classify", device="cpu,cpu,cpu", precision="fp32")
+    took: list[int] = []
+    compute = runtimes._compute
+
+    def noted(encoder: Encoder, *given: Any) -> torch.Tensor:
+        took.append(id(encoder))
+        return compute(encoder, *given)
+
+    monkeypatch.setattr(runtimes, "_compute", noted)
+    monkeypatch.setattr(shared, "_cores", 1)
+    lengths = np.array(LENGTHS * 3, np.int64)
+
+    def pack(rows: Any) -> PackedBatch:
+        return batch_of(lengths[rows].tolist())
+
+    found = planner.run(shared, lengths, pack, 40)
+    counts = Counter(took)
+    assert len(counts) == 3
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert shared.in_flight == 4
+    np.testing.assert_allclose(found, planner.run(alone, lengths, pack, 40), atol=1e-5, rtol=0)
 
 
 def test_each_worker_computes_with_one_thread_and_the_rest_of_torch_with_as_many_as_before() -> None:

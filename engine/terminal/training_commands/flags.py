@@ -55,6 +55,7 @@ Schedule = Annotated[
     Literal["linear", "constant", "cosine"] | None, _option("--schedule", "HOW", "linear, constant or cosine.")
 ]
 WeightDecay = Annotated[float | None, _option("--weight-decay", X, "AdamW's.")]
+Dropout = Annotated[float | None, _option("--dropout", X, "Of all layers while they learn; else the base's own.")]
 Temperature = Annotated[float | None, _option("--temperature", X, "Divides the cosines of a bi-encoder's loss.")]
 EvaluateEvery = Annotated[int | None, _option("--evaluate-every", N, "Steps between figures, and checkpoints.")]
 Patience = Annotated[int | None, _option("--patience", N, "Evaluations without a better figure before it stops.")]
