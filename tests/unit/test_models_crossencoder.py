@@ -17,7 +17,7 @@ class SumRuntime:
     """The logit of a sequence is the sum of its ids, so that a test can count on its fingers."""
 
     architecture = SimpleNamespace(vocabulary=len(WORDS), max_length=12, labels=1)
-    device, precision, preferred_batch_tokens = "cpu", "fp32", 1000
+    device, precision, preferred_batch_tokens, in_flight = "cpu", "fp32", 1000, 2
 
     def __init__(self):
         self.batches = []
