@@ -92,8 +92,6 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         if value is not None and value < 1:
             raise InvalidOption(f"{value} is less than 1", where=name)
     memory, notices = reader.memory, list[str]()
-    if options.rerank is not False:
-        reader.shelf.begin_reranker(options.reranker or memory["reranker"])
     first_stage, encoder = _first_stage(reader, options, notices)
     # A reader sees one sequence: the lowest that the indexes it uses have applied.
     applied = {index.applied for index in reader.indexes(first_stage)} or {0}

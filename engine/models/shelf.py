@@ -1,6 +1,5 @@
 """Models in memory: each is found, loaded once, and kept for the next search."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ class Shelf:
     settings: "Settings"
     _encoders: "dict[str, BiEncoder]" = field(default_factory=dict)
     _rerankers: "dict[str, CrossEncoder]" = field(default_factory=dict)
-    _begun: "dict[str, Future[CrossEncoder]]" = field(default_factory=dict)
 
     def at_hand(self, name: str) -> bool:
         """Whether the model is loaded, a folder or in the cache: no network is asked."""
@@ -47,32 +45,17 @@ class Shelf:
             ModelNotFound: it is neither local nor, with `fetch`, to be downloaded.
         """
         if name not in self._rerankers:
-            begun = self._begun.pop(name, None)
-            if begun is None:
-                self._locate(name, fetch=fetch)
-            self._rerankers[name] = self._load_reranker(name) if begun is None else begun.result()
+            from engine.models import CrossEncoder
+
+            self._locate(name, fetch=fetch)
+            self._rerankers[name] = CrossEncoder(
+                name,
+                self.settings.device,
+                self.settings.precision,
+                max_length=self.settings.max_length,
+                batch_tokens=self.settings.batch_tokens,
+            )
         return self._rerankers[name]
-
-    def begin_reranker(self, name: str) -> None:
-        """Have a cross-encoder that lies on this machine loaded meanwhile: `reranker` waits for it, and raises for it.
-
-        Importing torch takes longer than starting Java and opening an index, and the two need little of each other.
-        """
-        if name not in self._rerankers and name not in self._begun and registry.locate(name) is not None:
-            loader = ThreadPoolExecutor(1, "reranker")
-            self._begun[name] = loader.submit(self._load_reranker, name)
-            loader.shutdown(wait=False)
-
-    def _load_reranker(self, name: str) -> "CrossEncoder":
-        from engine.models import CrossEncoder
-
-        return CrossEncoder(
-            name,
-            self.settings.device,
-            self.settings.precision,
-            max_length=self.settings.max_length,
-            batch_tokens=self.settings.batch_tokens,
-        )
 
     @staticmethod
     def _locate(name: str, *, fetch: bool) -> None:
