@@ -55,9 +55,11 @@ def onnx(folder: Path, pairs: Pairs, *, quantised: bool = False) -> Callable[[],
             verbose=False,
         )
         if quantised:
+            from onnx import load
             from onnxruntime.quantization import quantize_dynamic
 
-            plain, path = path, Path(temporary, "int8.onnx")
+            plain, path = load(path), Path(temporary, "int8.onnx")
+            plain.graph.ClearField("value_info")  # the exporter's shapes, which the quantiser takes for contradictions
             quantize_dynamic(plain, path, extra_options={"DefaultTensorType": 1})
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = devices.cpu().cores
