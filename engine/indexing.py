@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Intake", "bring_up_bm25", "bring_up_dense", "stop_at_first", "timed"]
 
-
 TRANSACTION_DOCUMENTS = 2_000
 TRANSACTION_CHARACTERS = 8_000_000
 ENCODING_WINDOW = 2_048

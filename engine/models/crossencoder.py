@@ -135,8 +135,12 @@ class CrossEncoder:
         if isinstance(names := config.get("id2label"), dict):
             check_labels(self.folder, len(names))
         self.default_activation: Activation = _default_activation(self.folder, config)
-        self.default_interpolate: float | None = _default_interpolate(self.folder, config)
-        self.default_candidates: int | None = _default_candidates(self.folder, config)
+        self.default_interpolate: float | None = _recommended(
+            self.folder, config, "interpolate", float, least=0, what="a number from 0 up"
+        )
+        self.default_candidates: int | None = _recommended(
+            self.folder, config, "candidates", int, least=1, what="a whole number from 1 up"
+        )
         self.notices: tuple[str, ...] = ()
         self._scorer = self._load(device, precision, max_length, batch_tokens)
         self.max_length = self._scorer.max_length
@@ -384,31 +388,16 @@ def _default_activation(folder: Path, config: dict[str, Any]) -> Activation:
         ) from None
 
 
-def _default_interpolate(folder: Path, config: dict[str, Any]) -> float | None:
-    weight = _recommended(config, "interpolate")
-    if weight is None:
-        return None
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-        raise ModelDamaged(
-            f"fouille.interpolate is {weight!r}, not a number from 0 up", where=folder / "config.json", hint="mend it"
-        )
-    return float(weight)
+def _recommended(folder: Path, config: dict[str, Any], name: str, kind: type, least: int, what: str) -> Any:
+    """What a model's `config.json` recommends to fouille under a name, None when it says nothing.
 
-
-def _default_candidates(folder: Path, config: dict[str, Any]) -> int | None:
-    count = _recommended(config, "candidates")
-    if count is None:
-        return None
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ModelDamaged(
-            f"fouille.candidates is {count!r}, not a whole number from 1 up",
-            where=folder / "config.json",
-            hint="mend it",
-        )
-    return count
-
-
-def _recommended(config: dict[str, Any], name: str) -> object:
-    """What a model's `config.json` recommends to fouille."""
+    Raises:
+        ModelDamaged: it is no finite number of this kind, or below the least.
+    """
     own = config.get("fouille")
-    return own.get(name) if isinstance(own, dict) else None
+    value = own.get(name) if isinstance(own, dict) else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, kind | int) or not least <= value < float("inf"):
+        raise ModelDamaged(f"fouille.{name} is {value!r}, not {what}", where=folder / "config.json", hint="mend it")
+    return kind(value)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["new_bars", "progress"]
 
-
 _SLOW = 10
 _UNITS = {"reading": "documents", "bm25": "passages", "encoding": "passages", "tokens": "passages"}
 

@@ -27,7 +27,7 @@ from engine.models.export import export
 from engine.settings import SHIPPED_ENCODER, SHIPPED_RERANKER
 from engine.training.examples import Group, read_groups, record_of
 from engine.training.mining import MineReport, Mining, mine
-from engine.training.recipes import resolve_recipe
+from engine.training.recipes import Recipe, resolve_recipe
 from engine.training.session import train
 
 __all__ = ["Plan", "Stage", "finish", "main", "mine_collection", "read_plan"]
@@ -43,7 +43,7 @@ class Stage:
 
     Attributes:
         collections: name of a BEIR folder -> groups to learn from.
-        recipe: numbers of the preset `distill` that differ.
+        recipe: numbers that differ from the plan's own.
     """
 
     collections: Mapping[str, int]
@@ -60,6 +60,7 @@ class Plan:
         candidates: how many candidates it recommends to rerank.
         max_length: tokens of a pair that it reads.
         mining: which negatives to take.
+        recipe: numbers of the preset `distill` that differ, in every stage.
         stages: the trainings, in order.
     """
 
@@ -69,6 +70,7 @@ class Plan:
     candidates: int
     max_length: int
     mining: Mining
+    recipe: Mapping[str, Any]
     stages: Sequence[Stage]
 
 
@@ -115,6 +117,15 @@ def mine_collection(folder: Path, encoder: Path, mining: Mining, work: Path) -> 
     return path
 
 
+def recipe_of(plan: Plan, stage: Stage, base: Path) -> Recipe:
+    """How a stage learns, from what the one before left.
+
+    Raises:
+        TrainingError: the plan names a number that no recipe has, or one that means nothing.
+    """
+    return resolve_recipe("distill", "cross-encoder", flags={**plan.recipe, **stage.recipe, "base": str(base)})
+
+
 def draw(files: Mapping[str, Path], stages: Sequence[Stage], number: int) -> Iterator[Group]:
     """The groups of a stage: of each collection so many as it says, from where the stages before it left off."""
     for name, count in stages[number].collections.items():
@@ -140,16 +151,17 @@ def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, flo
 
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
+    changed = {
+        "config.json": {"dtype": "float16", "fouille": dict(recommended)},
+        "tokenizer_config.json": {"model_max_length": max_length},
+    }
     for path in trained.glob("*.json"):
         shutil.copyfile(path, target / path.name)
+    for name, values in changed.items():
+        content = json.loads((trained / name).read_text(encoding="utf-8")) | values
+        (target / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(trained / "model.safetensors").items()}
     save_file(tensors, target / "model.safetensors", {"format": "pt"})
-    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
-    config |= {"dtype": "float16", "fouille": dict(recommended)}
-    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    tokenizer = json.loads((trained / "tokenizer_config.json").read_text(encoding="utf-8"))
-    tokenizer["model_max_length"] = max_length
-    (target / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=2) + "\n", encoding="utf-8")
     (target / "README.md").write_text(card, encoding="utf-8")
     return target
 
@@ -164,8 +176,9 @@ def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: st
         base, trained = trained, work / f"trained-{number + 1}"
         if (trained / "model.safetensors").exists():
             continue
-        recipe = resolve_recipe("distill", "cross-encoder", flags={**stage.recipe, "base": str(base)})
-        report = train(recipe, draw(files, plan.stages, number), trained, device=device, progress=_progress)
+        report = train(
+            recipe_of(plan, stage, base), draw(files, plan.stages, number), trained, device=device, progress=_progress
+        )
         _say(f"{trained.name}: {report.steps} steps in {report.seconds:.0f} s")
     bi_encoder = _copied(encoder, work / SHIPPED_ENCODER, _card("bi-encoder"))
     recommended = {"interpolate": plan.interpolate, "candidates": plan.candidates}

@@ -5,12 +5,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from engine.records import Progress
 from engine.training.examples import Group
 
 if TYPE_CHECKING:
     from engine.models import CrossEncoder
-
-from engine.records import Progress
 
 __all__ = ["taught"]
 

@@ -24,7 +24,6 @@ from engine.records import Progress
 
 __all__ = ["Pruned", "prune"]
 
-
 _TEXTS_AT_ONCE = 1000
 _MARKS = ("▁", "##", "Ġ")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")

@@ -10,10 +10,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from engine.collection import Collection
 from engine.documents import open_source
@@ -121,6 +122,12 @@ def same_cell(path: Path, questions: Sequence[Question], asked: argparse.Namespa
     return set(read_run(path)) == {question.id for question in questions}
 
 
+def made_by(model: CrossEncoder, made: Mapping[str, Any]) -> bool:
+    """Whether logits are this model's, at the same length and in the same precision."""
+    how = made["options"]["max_length"], made["options"]["precision"]
+    return model.hash in made["models"].values() and how == (model.max_length, model.precision)
+
+
 def reranked(
     name: str, runs: dict[str, Run], questions: Sequence[Question], model: CrossEncoder, asked: argparse.Namespace
 ) -> dict[str, Run]:
@@ -135,7 +142,7 @@ def reranked(
     inputs = {stage: file_fingerprint(asked.folder / name / f"{stage}.trec") for stage in runs}
     path = asked.folder / name / f"logits-{sha256(json.dumps(inputs).encode()).hexdigest()[:8]}.trec"
     made = read_provenance(path) if path.exists() else None
-    if made is None or made["inputs"] != inputs or model.hash not in made["models"].values():
+    if made is None or made["inputs"] != inputs or not made_by(model, made):
         report = rerank(
             Run({q: scored for q, scored in union.items() if scored}, name="union"),
             questions,

@@ -49,6 +49,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
         ({"negatives": 0}, "needs negatives"),
         ({"warmup": -1.0}, "warmup is -1"),
         ({"layer_decay": 1.5}, r"not in \(0, 1\]"),
+        ({"dropout": 1.0}, r"dropout is 1, not in \[0, 1\)"),
     ],
 )
 def test_unsound_number_is_one_line(flags: dict[str, object], reason: str) -> None:

@@ -178,6 +178,23 @@ def test_layers_are_dropped_and_frozen(groups: list[Group], recipe_of: RecipeOf,
     assert not np.array_equal(found["bert." + query.format(0)], before["bert." + query.format(1)])
 
 
+def test_dropout_is_the_recipes_while_it_learns_and_the_bases_in_what_is_written(
+    groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
+) -> None:
+    import json
+
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    kept = {}
+    for share in (None, 0.0, 0.5):
+        recipe = recipe_of("mmarco-l6", steps=2, dropout=share)
+        train(recipe, groups, tmp_path / str(share), device="cpu")
+        written = json.loads((tmp_path / str(share) / "config.json").read_text("utf-8"))
+        before = json.loads((Path(recipe.base) / "config.json").read_text("utf-8"))
+        kept[share] = [written[name] == before.get(name, 0.1) for name in names]
+    assert all(map(all, kept.values()))
+    assert not same(tmp_path / "0.0", tmp_path / "0.5")
+
+
 @pytest.mark.parametrize("preset", ["bi-encoder", "bi-encoder-distill"])
 def test_bi_encoder_learns_and_loads(preset: str, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer

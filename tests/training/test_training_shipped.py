@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -15,7 +16,6 @@ from engine.training.mining import Mining
 
 @pytest.fixture
 def plan(beir, tiny):
-    small = {"negatives": 2, "batch": 4, "frozen": 1, "precision": "fp32", "seed": 1}
     return replace(
         shipped.read_plan(),
         encoder=tiny.encoder.name,
@@ -24,9 +24,10 @@ def plan(beir, tiny):
         candidates=7,
         max_length=64,
         mining=Mining(1, 10, 4, "hybrid"),
+        recipe={"negatives": 2, "batch": 4, "frozen": 1, "precision": "fp32", "seed": 1},
         stages=[
-            shipped.Stage({beir.name: 12}, {**small, "max_length": 24}),
-            shipped.Stage({beir.name: 4}, {**small, "max_length": 32}),
+            shipped.Stage({beir.name: 12}, {"max_length": 24}),
+            shipped.Stage({beir.name: 4}, {"max_length": 32}),
         ],
     )
 
@@ -63,7 +64,8 @@ def test_the_stored_plan_is_a_recipe():
     assert 0 <= plan.interpolate < 10
     for stage in plan.stages:
         assert sum(stage.collections.values()) > 1000
-        shipped.resolve_recipe("distill", "cross-encoder", flags=stage.recipe)
+        assert shipped.recipe_of(plan, stage, Path("base")).frozen == 6
+    assert [shipped.recipe_of(plan, stage, Path("base")).max_length for stage in plan.stages] == [144, 256]
 
 
 def test_a_stage_draws_where_the_one_before_left_off(tmp_path):
