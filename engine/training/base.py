@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["check_base", "check_libraries", "learning_rates", "prepare"]
+__all__ = ["check_base", "check_libraries", "layers_of", "learning_rates", "prepare"]
 
 _LIBRARIES = ("sentence_transformers", "accelerate", "datasets", "ir_measures", "matplotlib")
 _STACKS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers")
@@ -37,7 +37,7 @@ def check_base(recipe: Recipe) -> "Path":
     Raises:
         ModelNotFound: it is neither here nor to be had.
         ModelDamaged, ModelUnsupported: its files are incomplete, or pickled.
-        TrainingError: it is a decoder, or classifies into several labels.
+        TrainingError: it is a decoder, classifies into several labels, or has nothing to teach a student.
     """
     folder = registry.fetch(recipe.base)
     config = read_json(folder / "config.json") or {}
@@ -50,6 +50,8 @@ def check_base(recipe: Recipe) -> "Path":
     if any("ForSequenceClassification" in name for name in architectures) and len(labels or "12") != 1:
         count = len(labels) if labels else 2
         raise TrainingError(f"has {count} labels, not one score", where=recipe.base, hint="take its own base model")
+    if recipe.loss == "layerwise" and not any("ForSequenceClassification" in name for name in architectures):
+        raise TrainingError("has no head that a student could learn from", where=recipe.base, hint="train it first")
     return folder
 
 
@@ -95,7 +97,7 @@ def freeze(model: Any, layers: int, name: str) -> None:
     Raises:
         TrainingError: the model has fewer layers.
     """
-    stack = _stack(model, name)[2]
+    stack = layers_of(model, name)
     if layers > len(stack):
         raise TrainingError(f"has {len(stack)} layers, of which {layers} cannot be frozen", where=name)
     for module in (_base(model).embeddings, *stack[:layers]):
@@ -115,13 +117,21 @@ def learning_rates(model: Any, recipe: Recipe) -> dict[str, float]:
     """Regular expression of parameter names -> learning rate, lower by `layer_decay` a layer downwards."""
     if recipe.layer_decay == 1.0:
         return {}
-    _, _, stack = _stack(model, recipe.base)
-    frozen, count = recipe.frozen, len(stack)
+    frozen, count = recipe.frozen, len(layers_of(model, recipe.base))
     rates = {
         rf"layers?\.{number}\.": recipe.learning_rate * recipe.layer_decay ** (count - 1 - number)
         for number in range(frozen or 0, count)
     }
     return rates if frozen is not None else {**rates, r"embeddings\.": recipe.learning_rate * recipe.layer_decay**count}
+
+
+def layers_of(model: Any, name: str) -> "nn.ModuleList":
+    """The layers of a transformers model, lowest first.
+
+    Raises:
+        TrainingError: they are not where encoders have them.
+    """
+    return _stack(model, name)[2]
 
 
 def _base(model: Any) -> Any:

@@ -18,27 +18,35 @@ def build(recipe: Recipe, device: str) -> "CrossEncoder":
         ModelNotFound: the base is neither here nor to be had.
         TrainingError: it is no encoder, or has too few layers.
     """
+    model = _base(recipe, device)
+    prepare(model.model, recipe)
+    return model
+
+
+def _base(recipe: Recipe, device: str) -> "CrossEncoder":
     from sentence_transformers import CrossEncoder
 
     folder = check_base(recipe)
     try:
-        model = CrossEncoder(
+        return CrossEncoder(
             str(folder), num_labels=1, max_length=recipe.max_length, device=device, local_files_only=True
         )
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise unloadable(error, recipe.base) from error
-    prepare(model.model, recipe)
-    return model
 
 
 def loss(model: "CrossEncoder", recipe: Recipe) -> Any:
     """The module that the trainer minimises."""
     from sentence_transformers.cross_encoder import losses
 
-    from engine.training.losses import Listwise
+    from engine.training.losses import Layerwise, Listwise
 
     if recipe.loss == "binary":
         return losses.BinaryCrossEntropyLoss(model)
     if recipe.loss == "margin-mse":
         return losses.MarginMSELoss(model)
+    if recipe.loss == "layerwise":
+        teacher = _base(recipe, str(model.device))
+        teacher.model.float()
+        return Layerwise(model, teacher, recipe.layers or (), anchor=recipe.anchor)
     return Listwise(model, anchor=recipe.anchor)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -98,6 +99,7 @@ class Draws:
 _NEEDS: Mapping[str, str] = {
     "binary": "a group needs passages",
     "listwise": "a group needs two passages, and a label or a score to tell them apart",
+    "layerwise": "a group needs two passages",
     "margin-mse": "a group needs a positive, a negative and a teacher's scores; --teacher gives them",
     "contrastive": "a group needs a positive and, unless --negatives 0, a negative",
 }
@@ -109,7 +111,7 @@ def _count(group: Group, recipe: Recipe) -> int:
     others = min(1 + recipe.negatives - positives, len(group.passages) - len(group.positives))
     if recipe.loss == "binary":
         return positives + others
-    if recipe.loss == "listwise":
+    if recipe.loss in ("listwise", "layerwise"):
         return int(positives + others >= 2)
     if recipe.loss == "margin-mse":
         return others if positives and group.scores is not None else 0
@@ -123,6 +125,8 @@ def _drawn(group: Group, recipe: Recipe, random_: random.Random) -> Iterator[dic
             yield {"question": group.question, "passage": passage, "label": float(label)}
     elif recipe.loss == "listwise":
         yield _list(drawn, recipe)
+    elif recipe.loss == "layerwise":
+        yield _list(replace(drawn, scores=None), recipe)  # the teacher reads them itself
     elif recipe.loss == "margin-mse":
         yield from _margins(drawn)
     else:

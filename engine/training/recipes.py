@@ -12,11 +12,11 @@ from engine.errors import TrainingError
 __all__ = ["PRESETS", "Kind", "Loss", "Recipe", "resolve_recipe"]
 
 Kind = Literal["cross-encoder", "bi-encoder"]
-Loss = Literal["binary", "listwise", "margin-mse", "contrastive"]
+Loss = Literal["binary", "listwise", "layerwise", "margin-mse", "contrastive"]
 Schedule = Literal["linear", "constant", "cosine"]
 
 _LOSSES: Mapping[Kind, tuple[Loss, ...]] = {
-    "cross-encoder": ("binary", "listwise", "margin-mse"),
+    "cross-encoder": ("binary", "listwise", "layerwise", "margin-mse"),
     "bi-encoder": ("contrastive", "margin-mse"),
 }
 
@@ -41,8 +41,9 @@ class Recipe:
     Attributes:
         preset: its name.
         kind: cross-encoder or bi-encoder.
-        loss: `binary` cross-entropy of pairs, `listwise` against a teacher (ListNet, Cao et al. 2007), `margin-mse`
-            against a teacher (Hofstätter et al. 2020), or `contrastive` (InfoNCE, in-batch and mined negatives).
+        loss: `binary` cross-entropy of pairs, `listwise` against a teacher (ListNet, Cao et al. 2007), `layerwise`
+            against the base that the student lost layers of (Jiao et al. 2020), `margin-mse` against a teacher
+            (Hofstätter et al. 2020), or `contrastive` (InfoNCE, in-batch and mined negatives).
         base: name or folder of the model to start from.
         layers: which of the base's layers to keep, in order; None keeps all.
         frozen: so many of the lowest layers, and the embeddings, are left as they are; None trains everything.
@@ -50,8 +51,8 @@ class Recipe:
         examples: at most this many pairs (`binary`) or groups are drawn; None takes what there is.
         negatives: to each positive; 0 leaves a contrastive loss those of the batch.
         redraw: whether each pass over the data draws other negatives; False repeats the same examples.
-        boost: added to the teacher's score of a judged passage (`listwise`).
-        anchor: weight of the binary part that keeps a listwise logit's level.
+        boost: added to the teacher's score of a judged passage (`listwise`, `layerwise`).
+        anchor: weight of the part that keeps a logit's level (`listwise`, `layerwise`).
         epochs, steps: how long; `steps`, where given, decides.
         batch: pairs, groups or triples of a step.
         accumulate: batches before the optimiser steps.
@@ -118,6 +119,8 @@ class Recipe:
                 raise TrainingError(f"{name} is {value:g}, not a number from 0 up", where=self.preset)
         if not self.negatives and self.loss != "contrastive":
             raise TrainingError(f"{self.loss} needs negatives", where=self.preset)
+        if self.loss == "layerwise" and self.layers is None:
+            raise TrainingError("layerwise needs layers: those of the base that the student keeps", where=self.preset)
         if not 0 < self.learning_rate < 1:
             raise TrainingError(f"a learning rate of {self.learning_rate:g} trains nothing", where=self.preset)
         if not 0 < self.layer_decay <= 1:

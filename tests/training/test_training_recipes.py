@@ -47,6 +47,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
         ({"loss": "contrastive"}, "cannot learn by contrastive"),
         ({"loss": "hinge"}, "loss cannot be 'hinge'"),
         ({"negatives": 0}, "needs negatives"),
+        ({"loss": "layerwise"}, "layerwise needs layers"),
         ({"warmup": -1.0}, "warmup is -1"),
         ({"layer_decay": 1.5}, r"not in \(0, 1\]"),
         ({"dropout": 1.0}, r"dropout is 1, not in \[0, 1\)"),

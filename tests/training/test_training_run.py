@@ -195,6 +195,42 @@ def test_dropout_is_the_recipes_while_it_learns_and_the_bases_in_what_is_written
     assert not same(tmp_path / "0.0", tmp_path / "0.5")
 
 
+def test_student_learns_to_say_what_all_layers_said(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
+    pairs = [(group.question, passage) for group in groups for passage in group.passages]
+
+    def logits(folder: str | Path) -> np.ndarray:
+        return CrossEncoder(str(folder), device="cpu", precision="fp32").score_pairs(pairs, activation="none")
+
+    told = {"layers": [1], "boost": 0.0, "warmup": 0.0}
+    for name, steps, rate in (("cut", 1, 1e-9), ("taught", 60, 3e-3)):
+        recipe = recipe_of("student", **told, steps=steps, learning_rate=rate)
+        train(recipe, groups, tmp_path / name, device="cpu")
+    teacher = logits(recipe.base)
+    cut, taught = (np.abs(logits(tmp_path / name) - teacher).mean() for name in ("cut", "taught"))
+    assert not any(".layer.1." in name for name in weights(tmp_path / "taught"))
+    assert taught < cut / 2
+
+
+def test_student_of_all_layers_has_nothing_to_learn(groups: list[Group], recipe_of: RecipeOf) -> None:
+    import torch
+
+    from engine.training import cross_encoder
+
+    recipe = recipe_of("student", layers=[0, 1], anchor=5.0, max_length=128)
+    model = cross_encoder.build(recipe, "cpu")
+    loss = cross_encoder.loss(model, recipe)
+    columns = [[groups[0].question], [list(groups[0].passages)], [list(groups[0].labels)]]
+    nothing = torch.zeros(len(groups[0].passages))
+    found = loss(columns, [nothing])
+    ours = CrossEncoder(recipe.base, device="cpu", precision="fp32").score(
+        groups[0].question, groups[0].passages, activation="none"
+    )
+    shares = torch.softmax(torch.from_numpy(ours), dim=0)
+    assert float(found.detach()) == pytest.approx(float(-(shares * shares.log()).sum()), abs=1e-4)
+    assert loss(columns, [nothing + torch.eye(len(nothing))[0]]) > found
+    assert all(parameter.grad is None for parameter in loss.teacher.parameters())
+
+
 @pytest.mark.parametrize("preset", ["bi-encoder", "bi-encoder-distill"])
 def test_bi_encoder_learns_and_loads(preset: str, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
@@ -224,9 +260,11 @@ def test_base_that_cannot_be_trained_is_one_line(
         (folder / "config.json").write_text(json.dumps({**config, **changes}), "utf-8")
         return str(folder)
 
+    student = {"loss": "layerwise", "layers": [0]}
     refused: list[tuple[dict[str, object], type[FouilleError], str]] = [
         ({"base": base_of("gpt", model_type="gpt2")}, TrainingError, "is no encoder"),
         ({"base": base_of("decoder", is_decoder=True)}, TrainingError, "is no encoder"),
+        ({**student, "base": str(tiny.encoder)}, TrainingError, "has no head that a student could learn from"),
         ({"base": base_of("labels", id2label={"0": "a", "1": "b", "2": "c"})}, TrainingError, "has 3 labels"),
         ({"base": str(tmp_path / "absent")}, ModelNotFound, "no such model"),
         ({"layers": [0, 5]}, TrainingError, "has 2 layers, none of number 5"),
