@@ -1,6 +1,7 @@
 """Hits as a person reads them: who, where, and the passage with the question's words lit."""
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ __all__ = ["EXCERPT_LINES", "explain", "explain_hit", "fold", "passage", "place"
 EXCERPT_LINES = 6
 _INDENT = "    "
 _WORD = re.compile(r"[^ \n]+")
+_EVERY_BREAK = re.compile(r"\n")
+# The breaks that say something when the others flow away: a blank line, a heading's ends, an item of a list or a table.
+_TELLING_BREAK = re.compile(r"(?m)^[ ]*#{1,6} .*\n|\n(?=[ ]*(?:\n|#{1,6} |[-*+•|] |\d{1,3}[.)] ))")
 _LEAST_WIDTH = 20
 
 
@@ -39,15 +43,19 @@ def _break(text: str, word: Span, width: int) -> Iterable[Span]:
     yield start, end
 
 
-def _fill(text: str, width: int, *, keep_breaks: bool) -> Iterator[tuple[Span, ...]]:
-    """The words of each line of at most `width` cells; the text's own line breaks are kept or flow away."""
+def _fill(text: str, width: int, breaks: re.Pattern[str]) -> Iterator[tuple[Span, ...]]:
+    """The words of each line of at most `width` cells; the text's own line breaks flow away but for those wanted."""
+    kept = deque(found.end() for found in breaks.finditer(text))
     words: list[Span] = []
-    used = position = 0
+    used = 0
     for found in _WORD.finditer(text):
-        if words and keep_breaks and "\n" in text[position : found.start()]:
+        broken = False
+        while kept and kept[0] <= found.start():
+            kept.popleft()
+            broken = True
+        if words and broken:
             yield tuple(words)
             words, used = [], 0
-        position = found.end()
         for part in _break(text, found.span(), width):
             cells = cell_width(text[slice(*part)])
             if words and used + 1 + cells > width:
@@ -61,15 +69,15 @@ def _fill(text: str, width: int, *, keep_breaks: bool) -> Iterator[tuple[Span, .
 
 def fold(line: str, width: int) -> list[str]:
     """One line of text as lines of at most `width` cells, cut between words; an empty one stays."""
-    folded = [" ".join(line[start:end] for start, end in words) for words in _fill(line, width, keep_breaks=False)]
+    folded = [" ".join(line[start:end] for start, end in words) for words in _fill(line, width, _EVERY_BREAK)]
     margin = line[: len(line) - len(line.lstrip(" "))]
     return [margin + folded[0], *folded[1:]] if folded and len(margin) < width // 2 else folded or [""]
 
 
-def _wrap(text: str, lit: Sequence[Span], width: int, *, keep_breaks: bool) -> list[Line]:
+def _wrap(text: str, lit: Sequence[Span], width: int, breaks: re.Pattern[str]) -> list[Line]:
     lines: list[Line] = []
     first = 0
-    for words in _fill(text, width, keep_breaks=keep_breaks):
+    for words in _fill(text, width, breaks):
         start, end = words[0][0], words[-1][1]
         while first < len(lit) and lit[first][1] <= start:
             first += 1
@@ -109,7 +117,7 @@ def passage(hit: Hit, style: Style, *, full: bool = False) -> list[str]:
     """The lines of a hit's text: all of it with its own line breaks, or the part where most is lit."""
     text, lit = sanitise_spans(hit.text, hit.highlights)
     width = max(_LEAST_WIDTH, style.width - len(_INDENT) - 2)
-    lines = _wrap(text, lit, width, keep_breaks=full)
+    lines = _wrap(text, lit, width, _EVERY_BREAK if full else _TELLING_BREAK)
     start, end = (0, len(lines)) if full else _excerpt(lines, EXCERPT_LINES)
     shown = [_paint(text, line, style) for line in lines[start:end]]
     if start > 0:

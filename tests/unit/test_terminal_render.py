@@ -99,6 +99,19 @@ def test_an_excerpt_flows_over_line_breaks() -> None:
     assert passage(replace(HIT, text="un\ndeux", highlights=()), PLAIN) == ["un deux"]
 
 
+def test_an_excerpt_keeps_the_breaks_that_say_something() -> None:
+    text = "# Le pain\nUne pâte\nqui lève.\n\n## Il faut\n- de la farine,\n  bise ou non\n- de l'eau"
+    text += "\n1. Pétrir - bien.\n2. Cuire."
+    assert passage(replace(HIT, text=text, highlights=()), PLAIN) == [
+        "# Le pain",
+        "Une pâte qui lève.",
+        "## Il faut",
+        "- de la farine, bise ou non",
+        "- de l'eau",
+        "1. Pétrir - bien. …",
+    ]
+
+
 def test_a_no_break_space_does_not_break_a_line() -> None:
     text = "mot " * 4 + "«\u00a0titre\u00a0»"
     assert passage(replace(HIT, text=text, highlights=()), Style(width=28))[-1] == "«\u00a0titre\u00a0»"
