@@ -88,6 +88,10 @@ def _wrap(text: str, lit: Sequence[Span], width: int, breaks: re.Pattern[str]) -
     return lines
 
 
+def _words(text: str, line: Line) -> str:
+    return " ".join(text[start:end] for start, end in line.words)
+
+
 def _paint(text: str, line: Line, style: Style) -> str:
     """One line of the screen, the lit stretches of its words in colour."""
     shown = []
@@ -118,6 +122,8 @@ def passage(hit: Hit, style: Style, *, full: bool = False) -> list[str]:
     text, lit = sanitise_spans(hit.text, hit.highlights)
     width = max(_LEAST_WIDTH, style.width - len(_INDENT) - 2)
     lines = _wrap(text, lit, width, _EVERY_BREAK if full else _TELLING_BREAK)
+    if not full and len(lines) > 1 and _words(text, lines[0]).lstrip("# ") == hit.title:
+        del lines[0]  # the title stands above it
     start, end = (0, len(lines)) if full else _excerpt(lines, EXCERPT_LINES)
     shown = [_paint(text, line, style) for line in lines[start:end]]
     if start > 0:

@@ -112,6 +112,15 @@ def test_an_excerpt_keeps_the_breaks_that_say_something() -> None:
     ]
 
 
+@pytest.mark.parametrize("first", ["Le cheval", "# Le cheval"])
+def test_an_excerpt_does_not_say_the_title_again(first: str) -> None:
+    hit = replace(HIT, text=f"{first}\n\nIl tire la charrue.", highlights=())
+    assert passage(hit, PLAIN) == ["Il tire la charrue."]
+    assert passage(hit, PLAIN, full=True) == [first, "Il tire la charrue."]
+    assert passage(replace(hit, text=first), PLAIN) == [first]
+    assert passage(replace(hit, title="Le poney"), PLAIN) == [first, "Il tire la charrue."]
+
+
 def test_a_no_break_space_does_not_break_a_line() -> None:
     text = "mot " * 4 + "«\u00a0titre\u00a0»"
     assert passage(replace(HIT, text=text, highlights=()), Style(width=28))[-1] == "«\u00a0titre\u00a0»"
