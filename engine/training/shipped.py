@@ -2,8 +2,8 @@
 
     python -m engine.training.shipped --data BEIR_FOLDERS --models MODEL_FOLDERS --work WORK --out engine/models/shipped
 
-Each collection is indexed in both stages and mined for groups, the cross-encoder learns from them, a smaller one learns
-from it, both models get their cards, and the package is written. What the work folder already holds is not made again.
+Each collection is indexed in both stages and mined for groups, the cross-encoder learns from them, both models get
+their cards, and the package is written. What the work folder already holds is not made again.
 """
 
 import argparse
@@ -44,12 +44,10 @@ class Stage:
     Attributes:
         collections: name of a BEIR folder -> groups to learn from.
         recipe: numbers that differ from the plan's own.
-        preset: how it learns.
     """
 
     collections: Mapping[str, int]
     recipe: Mapping[str, Any]
-    preset: str = "distill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Plan:
         candidates: how many candidates it recommends to rerank.
         max_length: tokens of a pair that it reads.
         mining: which negatives to take.
-        recipe: numbers that differ from a preset's, in every stage.
+        recipe: numbers of the preset `distill` that differ, in every stage.
         stages: the trainings, in order.
     """
 
@@ -125,7 +123,7 @@ def recipe_of(plan: Plan, stage: Stage, base: Path) -> Recipe:
     Raises:
         TrainingError: the plan names a number that no recipe has, or one that means nothing.
     """
-    return resolve_recipe(stage.preset, "cross-encoder", flags={**plan.recipe, **stage.recipe, "base": str(base)})
+    return resolve_recipe("distill", "cross-encoder", flags={**plan.recipe, **stage.recipe, "base": str(base)})
 
 
 def draw(files: Mapping[str, Path], stages: Sequence[Stage], number: int) -> Iterator[Group]:
