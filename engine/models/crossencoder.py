@@ -388,7 +388,9 @@ def _default_activation(folder: Path, config: dict[str, Any]) -> Activation:
         ) from None
 
 
-def _recommended(folder: Path, config: dict[str, Any], name: str, kind: type, least: int, what: str) -> Any:
+def _recommended(
+    folder: Path, config: dict[str, Any], name: str, kind: type[int] | type[float], *, least: int, what: str
+) -> Any:
     """What a model's `config.json` recommends to fouille under a name, None when it says nothing.
 
     Raises:
@@ -398,6 +400,6 @@ def _recommended(folder: Path, config: dict[str, Any], name: str, kind: type, le
     value = own.get(name) if isinstance(own, dict) else None
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, kind | int) or not least <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not least <= value < float("inf"):
         raise ModelDamaged(f"fouille.{name} is {value!r}, not {what}", where=folder / "config.json", hint="mend it")
     return kind(value)
