@@ -1,7 +1,6 @@
 """Hits as a person reads them: who, where, and the passage with the question's words lit."""
 
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -45,31 +44,30 @@ def _break(text: str, word: Span, width: int) -> Iterable[Span]:
 
 def _fill(text: str, width: int, breaks: re.Pattern[str]) -> Iterator[tuple[Span, ...]]:
     """The words of each line of at most `width` cells; the text's own line breaks flow away but for those wanted."""
-    kept = deque(found.end() for found in breaks.finditer(text))
-    words: list[Span] = []
-    used = 0
-    for found in _WORD.finditer(text):
-        broken = False
-        while kept and kept[0] <= found.start():
-            kept.popleft()
-            broken = True
-        if words and broken:
+    start = 0
+    for end in (*(found.end() for found in breaks.finditer(text)), len(text)):
+        words: list[Span] = []
+        used = 0
+        for found in _WORD.finditer(text, start, end):
+            for part in _break(text, found.span(), width):
+                cells = cell_width(text[slice(*part)])
+                if words and used + 1 + cells > width:
+                    yield tuple(words)
+                    words, used = [], 0
+                used += cells + bool(words)
+                words.append(part)
+        if words:
             yield tuple(words)
-            words, used = [], 0
-        for part in _break(text, found.span(), width):
-            cells = cell_width(text[slice(*part)])
-            if words and used + 1 + cells > width:
-                yield tuple(words)
-                words, used = [], 0
-            used += cells + bool(words)
-            words.append(part)
-    if words:
-        yield tuple(words)
+        start = end
+
+
+def _joined(text: str, words: Iterable[Span]) -> str:
+    return " ".join(text[start:end] for start, end in words)
 
 
 def fold(line: str, width: int) -> list[str]:
     """One line of text as lines of at most `width` cells, cut between words; an empty one stays."""
-    folded = [" ".join(line[start:end] for start, end in words) for words in _fill(line, width, _EVERY_BREAK)]
+    folded = [_joined(line, words) for words in _fill(line, width, _EVERY_BREAK)]
     margin = line[: len(line) - len(line.lstrip(" "))]
     return [margin + folded[0], *folded[1:]] if folded and len(margin) < width // 2 else folded or [""]
 
@@ -86,10 +84,6 @@ def _wrap(text: str, lit: Sequence[Span], width: int, breaks: re.Pattern[str]) -
             last += 1
         lines.append(Line(words, tuple(lit[first:last])))
     return lines
-
-
-def _words(text: str, line: Line) -> str:
-    return " ".join(text[start:end] for start, end in line.words)
 
 
 def _paint(text: str, line: Line, style: Style) -> str:
@@ -122,7 +116,7 @@ def passage(hit: Hit, style: Style, *, full: bool = False) -> list[str]:
     text, lit = sanitise_spans(hit.text, hit.highlights)
     width = max(_LEAST_WIDTH, style.width - len(_INDENT) - 2)
     lines = _wrap(text, lit, width, _EVERY_BREAK if full else _TELLING_BREAK)
-    if not full and len(lines) > 1 and _words(text, lines[0]).lstrip("# ") == hit.title:
+    if not full and len(lines) > 1 and _joined(text, lines[0].words).lstrip("# ") == hit.title:
         del lines[0]  # the title stands above it
     start, end = (0, len(lines)) if full else _excerpt(lines, EXCERPT_LINES)
     shown = [_paint(text, line, style) for line in lines[start:end]]

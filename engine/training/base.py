@@ -47,10 +47,11 @@ def check_base(recipe: Recipe) -> "Path":
             f"is no encoder (its model type is {kind!r})", where=recipe.base, hint="take a model of the BERT family"
         )
     labels = config.get("id2label")
-    if any("ForSequenceClassification" in name for name in architectures) and len(labels or "12") != 1:
+    has_head = any("ForSequenceClassification" in name for name in architectures)
+    if has_head and len(labels or "12") != 1:
         count = len(labels) if labels else 2
         raise TrainingError(f"has {count} labels, not one score", where=recipe.base, hint="take its own base model")
-    if recipe.loss == "layerwise" and not any("ForSequenceClassification" in name for name in architectures):
+    if recipe.loss == "layerwise" and not has_head:
         raise TrainingError("has no head that a student could learn from", where=recipe.base, hint="train it first")
     return folder
 
