@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["check_base", "check_libraries", "layers_of", "learning_rates", "prepare"]
+__all__ = ["check_base", "check_encoder", "check_libraries", "layers_of", "learning_rates", "prepare"]
 
 _LIBRARIES = ("sentence_transformers", "accelerate", "datasets", "ir_measures", "matplotlib")
 _STACKS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers")
@@ -31,28 +31,39 @@ def check_libraries() -> None:
             raise DependencyMissing(f"{name} is not installed", hint="pip install 'fouille[train]'")
 
 
-def check_base(recipe: Recipe) -> "Path":
-    """The folder of the recipe's base, seen to be an encoder, before any data is read.
+def check_base(recipe: Recipe) -> None:
+    """See that the models a training starts from are encoders, before any data is read.
+
+    Raises:
+        ModelNotFound, ModelDamaged, ModelUnsupported, TrainingError: as `check_encoder` says.
+    """
+    for name in (recipe.base, recipe.start):
+        if name is not None:
+            check_encoder(name, recipe)
+
+
+def check_encoder(name: str, recipe: Recipe) -> "Path":
+    """The folder of a model that the recipe can start from.
 
     Raises:
         ModelNotFound: it is neither here nor to be had.
         ModelDamaged, ModelUnsupported: its files are incomplete, or pickled.
         TrainingError: it is a decoder, classifies into several labels, or has nothing to teach a student.
     """
-    folder = registry.fetch(recipe.base)
+    folder = registry.fetch(name)
     config = read_json(folder / "config.json") or {}
     kind, architectures = config.get("model_type"), config.get("architectures") or []
     if config.get("is_encoder_decoder") or config.get("is_decoder") or not _is_encoder(str(kind)):
         raise TrainingError(
-            f"is no encoder (its model type is {kind!r})", where=recipe.base, hint="take a model of the BERT family"
+            f"is no encoder (its model type is {kind!r})", where=name, hint="take a model of the BERT family"
         )
     labels = config.get("id2label")
-    has_head = any("ForSequenceClassification" in name for name in architectures)
+    has_head = any("ForSequenceClassification" in one for one in architectures)
     if has_head and len(labels or "12") != 1:
         count = len(labels) if labels else 2
-        raise TrainingError(f"has {count} labels, not one score", where=recipe.base, hint="take its own base model")
+        raise TrainingError(f"has {count} labels, not one score", where=name, hint="take its own base model")
     if recipe.loss == "layerwise" and not has_head:
-        raise TrainingError("has no head that a student could learn from", where=recipe.base, hint="train it first")
+        raise TrainingError("has no head that a student could learn from", where=name, hint="train it first")
     return folder
 
 
@@ -66,10 +77,14 @@ def prepare(model: Any, recipe: Recipe) -> None:
     """Cut and freeze a transformers model as the recipe says; in place.
 
     Raises:
-        TrainingError: it has too few layers.
+        TrainingError: it has too few layers, or a student other layers than the recipe says.
     """
     model.float()
-    if recipe.layers is not None:
+    if recipe.start is not None:
+        count, wanted = len(layers_of(model, recipe.start)), len(recipe.layers or ())
+        if count != wanted:
+            raise TrainingError(f"has {count} layers, not the {wanted} of the recipe", where=recipe.start)
+    elif recipe.layers is not None:
         keep_layers(model, recipe.layers, recipe.base)
     if recipe.frozen is not None:
         freeze(model, recipe.frozen, recipe.base)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from engine.training.base import check_base, prepare, unloadable
+from engine.training.base import check_encoder, prepare, unloadable
 from engine.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ def build(recipe: Recipe, device: str) -> "CrossEncoder":
         ModelNotFound: the base is neither here nor to be had.
         TrainingError: it is no encoder, or has too few layers.
     """
-    model = _base(recipe, device)
+    model = _loaded(recipe.start or recipe.base, recipe, device)
     prepare(model.model, recipe)
     return model
 
 
-def _base(recipe: Recipe, device: str) -> "CrossEncoder":
+def _loaded(name: str, recipe: Recipe, device: str) -> "CrossEncoder":
     from sentence_transformers import CrossEncoder
 
-    folder = check_base(recipe)
+    folder = check_encoder(name, recipe)
     try:
         return CrossEncoder(
             str(folder), num_labels=1, max_length=recipe.max_length, device=device, local_files_only=True
         )
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise unloadable(error, recipe.base) from error
+        raise unloadable(error, name) from error
 
 
 def loss(model: "CrossEncoder", recipe: Recipe) -> Any:
@@ -46,7 +46,7 @@ def loss(model: "CrossEncoder", recipe: Recipe) -> Any:
     if recipe.loss == "margin-mse":
         return losses.MarginMSELoss(model)
     if recipe.loss == "layerwise":
-        teacher = _base(recipe, str(model.device))
+        teacher = _loaded(recipe.base, recipe, str(model.device))
         teacher.model.float()
         return Layerwise(model, teacher, recipe.layers or (), anchor=recipe.anchor)
     return Listwise(model, anchor=recipe.anchor)

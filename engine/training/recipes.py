@@ -46,6 +46,7 @@ class Recipe:
             (Hofstätter et al. 2020), or `contrastive` (InfoNCE, in-batch and mined negatives).
         base: name or folder of the model to start from.
         layers: which of the base's layers to keep, in order; None keeps all.
+        start: a student that has these layers and has begun to learn (`layerwise`); None starts from the base's own.
         frozen: so many of the lowest layers, and the embeddings, are left as they are; None trains everything.
         max_length: tokens of a pair, or of a text.
         examples: at most this many pairs (`binary`) or groups are drawn; None takes what there is.
@@ -78,6 +79,7 @@ class Recipe:
     loss: Loss
     base: str
     layers: tuple[int, ...] | None = None
+    start: str | None = None
     frozen: int | None = None
     max_length: int = 512
     examples: int | None = None
@@ -121,6 +123,8 @@ class Recipe:
             raise TrainingError(f"{self.loss} needs negatives", where=self.preset)
         if self.loss == "layerwise" and self.layers is None:
             raise TrainingError("layerwise needs layers: those of the base that the student keeps", where=self.preset)
+        if self.start is not None and self.loss != "layerwise":
+            raise TrainingError(f"start is a student's, and {self.loss} trains the base", where=self.preset)
         if not 0 < self.learning_rate < 1:
             raise TrainingError(f"a learning rate of {self.learning_rate:g} trains nothing", where=self.preset)
         if not 0 < self.layer_decay <= 1:
@@ -176,7 +180,7 @@ def resolve_recipe(
 _CHOICES = {"loss": get_args(Loss), "schedule": get_args(Schedule), "precision": ("auto", "fp32", "bf16", "fp16")}
 _LISTS: Mapping[str, type] = {"layers": int, "data": str}
 _TYPES: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("base", "licence", "data_licence"), (str,)),
+    **dict.fromkeys(("base", "start", "licence", "data_licence"), (str,)),
     **dict.fromkeys((*_FROM_ONE, "negatives", "frozen", "seed"), (int,)),
     **dict.fromkeys(("boost", "anchor", "learning_rate", "layer_decay", "warmup"), (int, float)),
     **dict.fromkeys(("weight_decay", "dropout", "temperature"), (int, float)),

@@ -2,8 +2,8 @@
 
     python -m engine.training.shipped --data BEIR_FOLDERS --models MODEL_FOLDERS --work WORK --out engine/models/shipped
 
-Each collection is indexed in both stages and mined for groups, the cross-encoder learns from them, both models get
-their cards, and the package is written. What the work folder already holds is not made again.
+Each collection is indexed in both stages and mined for groups, the cross-encoder learns from them, a smaller one learns
+from it, both models get their cards, and the package is written. What the work folder already holds is not made again.
 """
 
 import argparse
@@ -44,10 +44,14 @@ class Stage:
     Attributes:
         collections: name of a BEIR folder -> groups to learn from.
         recipe: numbers that differ from the plan's own.
+        preset: how it learns.
+        teacher: of a student that goes on learning: the number of the stage, from 1, whose model it has layers of.
     """
 
     collections: Mapping[str, int]
     recipe: Mapping[str, Any]
+    preset: str = "distill"
+    teacher: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Plan:
         candidates: how many candidates it recommends to rerank.
         max_length: tokens of a pair that it reads.
         mining: which negatives to take.
-        recipe: numbers of the preset `distill` that differ, in every stage.
+        recipe: numbers that differ from a preset's, in every stage.
         stages: the trainings, in order.
     """
 
@@ -117,13 +121,26 @@ def mine_collection(folder: Path, encoder: Path, mining: Mining, work: Path) -> 
     return path
 
 
-def recipe_of(plan: Plan, stage: Stage, base: Path) -> Recipe:
-    """How a stage learns, from what the one before left.
+def recipe_of(plan: Plan, stage: Stage, before: Path, work: Path) -> Recipe:
+    """How a stage learns.
+
+    Args:
+        plan: the whole.
+        stage: one of its stages.
+        before: what the stage before left, or the base of the first.
+        work: where the stages' models are.
 
     Raises:
         TrainingError: the plan names a number that no recipe has, or one that means nothing.
     """
-    return resolve_recipe("distill", "cross-encoder", flags={**plan.recipe, **stage.recipe, "base": str(base)})
+    models: dict[str, Any] = {"base": str(before)}
+    if stage.teacher is not None:
+        models = {"base": str(_trained(work, stage.teacher)), "start": str(before)}
+    return resolve_recipe(stage.preset, "cross-encoder", flags={**plan.recipe, **stage.recipe, **models})
+
+
+def _trained(work: Path, number: int) -> Path:
+    return work / f"trained-{number}"
 
 
 def draw(files: Mapping[str, Path], stages: Sequence[Stage], number: int) -> Iterator[Group]:
@@ -173,12 +190,11 @@ def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: st
     names = sorted({name for stage in plan.stages for name in stage.collections})
     files = {name: mine_collection(data / name, encoder, plan.mining, work) for name in names}
     for number, stage in enumerate(plan.stages):
-        base, trained = trained, work / f"trained-{number + 1}"
+        before, trained = trained, _trained(work, number + 1)
         if (trained / "model.safetensors").exists():
             continue
-        report = train(
-            recipe_of(plan, stage, base), draw(files, plan.stages, number), trained, device=device, progress=_progress
-        )
+        recipe = recipe_of(plan, stage, before, work)
+        report = train(recipe, draw(files, plan.stages, number), trained, device=device, progress=_progress)
         _say(f"{trained.name}: {report.steps} steps in {report.seconds:.0f} s")
     bi_encoder = _copied(encoder, work / SHIPPED_ENCODER, _card("bi-encoder"))
     recommended = {"interpolate": plan.interpolate, "candidates": plan.candidates}

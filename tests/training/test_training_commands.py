@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from click.testing import Result
@@ -15,6 +17,7 @@ from engine.errors import FouilleError
 from engine.evaluation.runs import Run, write_run
 from engine.training.dev import dev_from_run
 from engine.training.examples import Group
+from engine.training.recipes import PRESETS, Kind, Recipe
 from engine.training.teacher import taught
 
 pytest.importorskip("accelerate")
@@ -55,6 +58,16 @@ def test_command_trains_with_a_teacher_and_dev_questions(tiny: SimpleNamespace, 
     card = (tmp_path / "m" / "README.md").read_text("utf-8")
     assert "license: mit" in card
     assert f"- {data.name}" in card
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_help_names_every_preset_and_there_is_a_flag_for_every_number(kind: str) -> None:
+    shown = CliRunner().invoke(app, ["train", kind, "--help"], terminal_width=200).output
+    for preset, numbers in PRESETS.items():
+        assert (f" {preset} " in shown) == (numbers["kind"] == kind)
+    of_the_other = {"temperature"} if kind == "cross-encoder" else {"start", "boost", "anchor"}
+    for field in {field.name for field in fields(Recipe)} - {"kind"} - of_the_other:
+        assert f"--{field.replace('_', '-')}" in shown
 
 
 def test_command_refuses_bad_data_before_it_trains(tiny: SimpleNamespace, data: Path, tmp_path: Path) -> None:

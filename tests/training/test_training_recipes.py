@@ -48,6 +48,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
         ({"loss": "hinge"}, "loss cannot be 'hinge'"),
         ({"negatives": 0}, "needs negatives"),
         ({"loss": "layerwise"}, "layerwise needs layers"),
+        ({"start": "student"}, "start is a student's, and binary trains the base"),
         ({"warmup": -1.0}, "warmup is -1"),
         ({"layer_decay": 1.5}, r"not in \(0, 1\]"),
         ({"dropout": 1.0}, r"dropout is 1, not in \[0, 1\)"),

@@ -202,13 +202,15 @@ def test_student_learns_to_say_what_all_layers_said(groups: list[Group], recipe_
         return CrossEncoder(str(folder), device="cpu", precision="fp32").score_pairs(pairs, activation="none")
 
     told = {"layers": [1], "boost": 0.0, "warmup": 0.0}
-    for name, steps, rate in (("cut", 1, 1e-9), ("taught", 60, 3e-3)):
-        recipe = recipe_of("student", **told, steps=steps, learning_rate=rate)
+    for name, steps, rate, start in (("cut", 1, 1e-9, None), ("taught", 60, 3e-3, None), ("kept", 1, 1e-9, "taught")):
+        begun = str(tmp_path / start) if start else None
+        recipe = recipe_of("student", **told, steps=steps, learning_rate=rate, start=begun)
         train(recipe, groups, tmp_path / name, device="cpu")
     teacher = logits(recipe.base)
     cut, taught = (np.abs(logits(tmp_path / name) - teacher).mean() for name in ("cut", "taught"))
     assert not any(".layer.1." in name for name in weights(tmp_path / "taught"))
     assert taught < cut / 2
+    assert logits(tmp_path / "kept") == pytest.approx(logits(tmp_path / "taught"), abs=1e-4)
 
 
 def test_student_of_all_layers_has_nothing_to_learn(groups: list[Group], recipe_of: RecipeOf) -> None:
@@ -265,6 +267,8 @@ def test_base_that_cannot_be_trained_is_one_line(
         ({"base": base_of("gpt", model_type="gpt2")}, TrainingError, "is no encoder"),
         ({"base": base_of("decoder", is_decoder=True)}, TrainingError, "is no encoder"),
         ({**student, "base": str(tiny.encoder)}, TrainingError, "has no head that a student could learn from"),
+        ({**student, "start": str(tiny.encoder)}, TrainingError, "has no head that a student could learn from"),
+        ({**student, "start": str(tiny.reranker)}, TrainingError, "has 2 layers, not the 1 of the recipe"),
         ({"base": base_of("labels", id2label={"0": "a", "1": "b", "2": "c"})}, TrainingError, "has 3 labels"),
         ({"base": str(tmp_path / "absent")}, ModelNotFound, "no such model"),
         ({"layers": [0, 5]}, TrainingError, "has 2 layers, none of number 5"),

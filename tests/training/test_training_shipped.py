@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ def plan(beir, tiny):
         recipe={"negatives": 2, "batch": 4, "frozen": 1, "precision": "fp32", "seed": 1},
         stages=[
             shipped.Stage({beir.name: 12}, {"max_length": 24}),
-            shipped.Stage({beir.name: 4}, {"max_length": 32}),
+            shipped.Stage({beir.name: 8}, {"max_length": 32}),
+            shipped.Stage({beir.name: 8}, {"max_length": 32, "layers": [0], "frozen": 0}, "student"),
+            shipped.Stage({beir.name: 8}, {"max_length": 32, "layers": [0], "frozen": 0}, "student", teacher=2),
         ],
     )
 
@@ -50,13 +53,18 @@ def test_from_collections_to_a_package(plan, beir, tiny, tmp_path):
     assert model.max_length == 64
     assert len(model.score("où dort le chat ?", ["Le chat dort.", "Il pleut."])) == 2
 
-    assert sorted(path.name for path in work.glob("trained-*")) == ["trained-1", "trained-2"]
+    assert sorted(path.name for path in work.glob("trained-*")) == [f"trained-{n}" for n in (1, 2, 3, 4)]
 
-    before = load_file(tiny.reranker / "model.safetensors")
-    after = load_file(tmp_path / SHIPPED_RERANKER / "model.safetensors")
-    moved = {name for name, tensor in after.items() if not tensor.equal(before[name].to(tensor))}
-    assert moved
-    assert not [name for name in moved if "embeddings" in name or "layer.0." in name]
+    weights = [load_file(folder / "model.safetensors") for folder in (tiny.reranker, *sorted(work.glob("trained-*")))]
+    moved = [
+        {name for name, tensor in after.items() if not tensor.equal(before[name])}
+        for before, after in pairwise(weights)
+    ]
+    assert all(moved)
+    assert not [name for names in moved for name in names if "embeddings" in name]
+    assert not [name for name in moved[0] | moved[1] if "layer.0." in name]
+    assert any("layer.1." in name for name in weights[2])
+    assert not [name for name in (*weights[3], *weights[4]) if "layer.1." in name]
 
 
 def test_the_stored_plan_is_a_recipe():
@@ -64,8 +72,17 @@ def test_the_stored_plan_is_a_recipe():
     assert 0 <= plan.interpolate < 10
     for stage in plan.stages:
         assert sum(stage.collections.values()) > 1000
-        assert shipped.recipe_of(plan, stage, Path("base")).frozen == 6
-    assert [shipped.recipe_of(plan, stage, Path("base")).max_length for stage in plan.stages] == [144, 256]
+    recipes = [shipped.recipe_of(plan, stage, Path("before"), Path("work")) for stage in plan.stages]
+    assert [(recipe.loss, recipe.frozen, recipe.max_length) for recipe in recipes] == [
+        ("listwise", 6, 144),
+        ("listwise", 6, 256),
+        ("layerwise", 1, 192),
+        ("layerwise", 1, 192),
+    ]
+    assert [(recipe.base, recipe.start) for recipe in recipes[2:]] == [
+        ("before", None),
+        (str(Path("work", "trained-2")), "before"),
+    ]
 
 
 def test_a_stage_draws_where_the_one_before_left_off(tmp_path):

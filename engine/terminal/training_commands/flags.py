@@ -31,19 +31,21 @@ DevCorpus = Annotated[str | None, _option("--dev-corpus", "CORPUS", "The passage
 DevDepth = Annotated[int, typer.Option("--dev-depth", metavar=N, help="Candidates of each dev question.")]
 
 CrossEncoderLoss = Annotated[
-    Literal["binary", "listwise", "margin-mse"] | None, _option("--loss", "LOSS", "binary, listwise or margin-mse.")
+    Literal["binary", "listwise", "layerwise", "margin-mse"] | None,
+    _option("--loss", "LOSS", "binary, listwise, layerwise or margin-mse."),
 ]
 BiEncoderLoss = Annotated[
     Literal["contrastive", "margin-mse"] | None, _option("--loss", "LOSS", "contrastive or margin-mse.")
 ]
 Layers = Annotated[str | None, _option("--layers", "LIST", "The base's layers to keep, from 0: 0,2,4 or 0-5.")]
+Start = Annotated[str | None, _option("--start", "MODEL", "A student of the base, to go on from.")]
 Frozen = Annotated[int | None, _option("--frozen", N, "So many lower layers, and the embeddings, stay as they are.")]
 MaxLength = Annotated[int | None, _option("--max-length", N, "Tokens of a pair, or of a text.")]
 Examples = Annotated[int | None, _option("--examples", N, "At most so many are drawn for a pass.")]
 Negatives = Annotated[int | None, _option("--negatives", N, "To each positive.")]
 Redraw = Annotated[bool | None, typer.Option("--redraw/--no-redraw", help="Whether each pass draws other negatives.")]
 Boost = Annotated[float | None, _option("--boost", X, "Added to the teacher's score of a judged passage.")]
-Anchor = Annotated[float | None, _option("--anchor", X, "Weight of the binary part of a listwise loss.")]
+Anchor = Annotated[float | None, _option("--anchor", X, "Weight of the part that keeps a logit's level.")]
 Epochs = Annotated[int | None, _option("--epochs", N, "Passes over the data.")]
 Steps = Annotated[int | None, _option("--steps", N, "Of the optimiser, whatever the passes.")]
 Batch = Annotated[int | None, _option("--batch", N, "Examples of a step, on each device.")]

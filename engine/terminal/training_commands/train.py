@@ -46,7 +46,8 @@ Presets:
   mmarco-l6           binary, a million pairs 1 to 4, ten times, as the mMARCO-fr cards
   mmarco-me5          binary, mined negatives of dense retrievers, 20,000 steps of 128
   distill             listwise against the scores of the data, or of --teacher
-  margin-mse          the same by margins (Hofstätter et al. 2020)
+  student             half of a trained cross-encoder's layers, taught by all of them (Jiao et al. 2020)
+  margin-mse          as distill, by margins (Hofstätter et al. 2020)
 """
     + _DATA
     + """
@@ -88,6 +89,7 @@ def cross_encoder(
     resume: flags.Resume = False,
     loss: flags.CrossEncoderLoss = None,
     layers: flags.Layers = None,
+    start: flags.Start = None,
     frozen: flags.Frozen = None,
     max_length: flags.MaxLength = None,
     examples: flags.Examples = None,
