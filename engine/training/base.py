@@ -80,14 +80,15 @@ def prepare(model: Any, recipe: Recipe) -> None:
         TrainingError: it has too few layers, or a student other layers than the recipe says.
     """
     model.float()
+    name = recipe.start or recipe.base
     if recipe.start is not None:
-        count, wanted = len(layers_of(model, recipe.start)), len(recipe.layers or ())
+        count, wanted = len(layers_of(model, name)), len(recipe.layers or ())
         if count != wanted:
-            raise TrainingError(f"has {count} layers, not the {wanted} of the recipe", where=recipe.start)
+            raise TrainingError(f"has {count} layers, not the {wanted} of the recipe", where=name)
     elif recipe.layers is not None:
-        keep_layers(model, recipe.layers, recipe.base)
+        keep_layers(model, recipe.layers, name)
     if recipe.frozen is not None:
-        freeze(model, recipe.frozen, recipe.base)
+        freeze(model, recipe.frozen, name)
     if recipe.dropout is not None:
         set_dropout(model, recipe.dropout)
 

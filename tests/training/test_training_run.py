@@ -211,6 +211,9 @@ def test_student_learns_to_say_what_all_layers_said(groups: list[Group], recipe_
     assert not any(".layer.1." in name for name in weights(tmp_path / "taught"))
     assert taught < cut / 2
     assert logits(tmp_path / "kept") == pytest.approx(logits(tmp_path / "taught"), abs=1e-4)
+    frozen = recipe_of("student", **told, start=str(tmp_path / "taught"), frozen=2)
+    with pytest.raises(TrainingError, match="taught: has 1 layers, of which 2 cannot be frozen"):
+        train(frozen, groups, tmp_path / "frozen", device="cpu")
 
 
 def test_student_of_all_layers_has_nothing_to_learn(groups: list[Group], recipe_of: RecipeOf) -> None:
