@@ -87,7 +87,7 @@ class ResumableRun:
         kept = b"" if self._restart or not journal.exists() else journal.read_bytes()
         entries = kept[: kept.rfind(b"\n") + 1].splitlines()
         end, vouched = 0, 0
-        if entries:
+        if len(entries) > 1:  # with no question answered yet there is nothing to go on from, and nothing in the way
             self._refuse_other_options(json.loads(entries[0]))
             size = lines.stat().st_size if lines.exists() else 0
             vouched = len(entries[0]) + 1

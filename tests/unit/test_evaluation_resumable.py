@@ -92,6 +92,15 @@ def test_run_of_other_options_is_not_taken_up(tmp_path: Path) -> None:
         assert not run.done
 
 
+def test_run_that_answered_nothing_is_in_nobodys_way(tmp_path: Path) -> None:
+    interrupted(tmp_path / "r.trec", [])
+    with suppress(KeyboardInterrupt), ResumableRun(tmp_path / "r.trec", {**OPTIONS, "k": 20}) as run:
+        run.add("q1", ["d1"], [1.0])
+        raise KeyboardInterrupt
+    with pytest.raises(EvaluationError, match="k 20 then, 10 now"), ResumableRun(tmp_path / "r.trec", OPTIONS):
+        pass
+
+
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom engine.evaluation.resumable import ResumableRun\n"
