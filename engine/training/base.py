@@ -89,6 +89,8 @@ def prepare(model: Any, recipe: Recipe) -> None:
         keep_layers(model, recipe.layers, name)
     if recipe.frozen is not None:
         freeze(model, recipe.frozen, name)
+    if recipe.bitfit:
+        freeze_matrices(model)
     if recipe.dropout is not None:
         set_dropout(model, recipe.dropout)
 
@@ -119,6 +121,13 @@ def freeze(model: Any, layers: int, name: str) -> None:
         raise TrainingError(f"has {len(stack)} layers, of which {layers} cannot be frozen", where=name)
     for module in (_base(model).embeddings, *stack[:layers]):
         module.requires_grad_(requires_grad=False)
+
+
+def freeze_matrices(model: Any) -> None:
+    """Leave every matrix and table below the head as it is, so that biases and layer norms alone learn."""
+    for weight in _base(model).parameters():
+        if weight.ndim > 1:
+            weight.requires_grad_(requires_grad=False)
 
 
 def set_dropout(model: Any, share: float) -> None:

@@ -48,6 +48,8 @@ class Recipe:
         layers: which of the base's layers to keep, in order; None keeps all.
         start: a student that has these layers and has begun to learn (`layerwise`); None starts from the base's own.
         frozen: so many of the lowest layers, and the embeddings, are left as they are; None trains everything.
+        bitfit: of the base, biases and layer norms alone learn (Ben Zaken et al. 2022), one number in five hundred; the
+            matrices stay as they are.
         max_length: tokens of a pair, or of a text.
         examples: at most this many pairs (`binary`) or groups are drawn; None takes what there is.
         negatives: to each positive; 0 leaves a contrastive loss those of the batch.
@@ -81,6 +83,7 @@ class Recipe:
     layers: tuple[int, ...] | None = None
     start: str | None = None
     frozen: int | None = None
+    bitfit: bool = False
     max_length: int = 512
     examples: int | None = None
     negatives: int = 4
@@ -184,7 +187,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys((*_FROM_ONE, "negatives", "frozen", "seed"), (int,)),
     **dict.fromkeys(("boost", "anchor", "learning_rate", "layer_decay", "warmup"), (int, float)),
     **dict.fromkeys(("weight_decay", "dropout", "temperature"), (int, float)),
-    "redraw": (bool,),
+    **dict.fromkeys(("redraw", "bitfit"), (bool,)),
 }
 
 

@@ -253,6 +253,21 @@ def test_bi_encoder_learns_and_loads(preset: str, groups: list[Group], recipe_of
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
+@pytest.mark.parametrize("preset", ["bi-encoder", "distill"])
+def test_bitfit_moves_no_matrix_of_the_base(
+    preset: str, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
+) -> None:
+    recipe = recipe_of(preset, bitfit=True, frozen=1)
+    report = train(recipe, groups, tmp_path / "a", device="cpu")
+    before, after = weights(Path(recipe.base)), weights(report.folder)
+    moved = [name for name, tensor in before.items() if not np.array_equal(tensor, after[name])]
+    assert {after[name].ndim for name in moved if not name.startswith("classifier")} == {1}
+    assert any("LayerNorm.weight" in name for name in moved)
+    assert any("query.bias" in name for name in moved)
+    assert not any("layer.0." in name or "embeddings" in name for name in moved)
+    assert any(name.startswith("classifier") for name in moved) == (preset == "distill")
+
+
 def test_base_that_cannot_be_trained_is_one_line(
     groups: list[Group], recipe_of: RecipeOf, tmp_path: Path, tiny: SimpleNamespace
 ) -> None:

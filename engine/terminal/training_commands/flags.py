@@ -40,6 +40,9 @@ BiEncoderLoss = Annotated[
 Layers = Annotated[str | None, _option("--layers", "LIST", "The base's layers to keep, from 0: 0,2,4 or 0-5.")]
 Start = Annotated[str | None, _option("--start", "MODEL", "A student of the base, to go on from.")]
 Frozen = Annotated[int | None, _option("--frozen", N, "So many lower layers, and the embeddings, stay as they are.")]
+BitFit = Annotated[
+    bool | None, typer.Option("--bitfit/--no-bitfit", help="Biases and layer norms alone learn, no matrix of the base.")
+]
 MaxLength = Annotated[int | None, _option("--max-length", N, "Tokens of a pair, or of a text.")]
 Examples = Annotated[int | None, _option("--examples", N, "At most so many are drawn for a pass.")]
 Negatives = Annotated[int | None, _option("--negatives", N, "To each positive.")]
