@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["WINDOW", "Plan", "Stale", "clean", "plan", "search"]
 
 CANDIDATES = 100
-FUSION_WEIGHT = 0.6
+FUSION_WEIGHT = 0.7
 WINDOW = 64
 """Questions whose pairs go to the reranker in one stream of batches."""
 
@@ -97,7 +97,8 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
     applied = {index.applied for index in reader.indexes(first_stage)} or {0}
     sequence = min(applied)
     reranker = _reranker(reader, options, notices)
-    weight, count = (reranker.default_interpolate, reranker.default_candidates) if reranker else (None, None)
+    weight = reranker.recommended_interpolate(first_stage) if reranker else None
+    count = reranker.default_candidates if reranker else None
     filtered = options.keys is not None or bool(options.where)
     return Plan(
         k=options.k,

@@ -224,7 +224,7 @@ class _Count:
 
 
 def _weight(reranker: "CrossEncoder", interpolate: float | None) -> float:
-    return float(interpolate if interpolate is not None else reranker.default_interpolate or 0.0)
+    return float(interpolate if interpolate is not None else reranker.recommended_interpolate() or 0.0)
 
 
 def _notices(run: Run, questions: Sequence[Question]) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """The second stage: a cross-encoder reads a question and a passage together and gives one logit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from engine.models import pairs as assembly
 from engine.models import planner, registry
 from engine.models.architecture import read_json
 from engine.models.tokenization import TextTokenizer, length_limit
-from engine.records import LongPassages, Ragged, Ranking
+from engine.records import FirstStage, LongPassages, Ragged, Ranking
 
 __all__ = ["Activation", "CrossEncoder", "PairScorer", "Scores", "TopScores"]
 
@@ -108,9 +108,8 @@ class CrossEncoder:
         draft_precision: of the drafts behind `rank` and `score_top`, None where there are none.
         tokenizer_hash: of what decides the tokens of a passage; stored tokens are keyed by it.
         default_activation: what the model's folder says turns a logit into a score.
-        default_interpolate: the weight of the first stage that the model's `config.json` recommends
-            (`{"fouille": {"interpolate": W}}`), None when it says nothing.
-        default_candidates: how many candidates it recommends to rerank (`"candidates": N`, likewise).
+        default_candidates: how many candidates the model's `config.json` recommends to rerank
+            (`{"fouille": {"candidates": N}}`), None when it says nothing.
         notices: lines that a person should read once.
 
     Raises:
@@ -135,12 +134,8 @@ class CrossEncoder:
         if isinstance(names := config.get("id2label"), dict):
             check_labels(self.folder, len(names))
         self.default_activation: Activation = _default_activation(self.folder, config)
-        self.default_interpolate: float | None = _recommended(
-            self.folder, config, "interpolate", float, least=0, what="a number from 0 up"
-        )
-        self.default_candidates: int | None = _recommended(
-            self.folder, config, "candidates", int, least=1, what="a whole number from 1 up"
-        )
+        self._interpolate = _recommended_weights(self.folder, config)
+        self.default_candidates: int | None = _recommended_candidates(self.folder, config)
         self.notices: tuple[str, ...] = ()
         self._scorer = self._load(device, precision, max_length, batch_tokens)
         self.max_length = self._scorer.max_length
@@ -162,6 +157,14 @@ class CrossEncoder:
     def hash(self) -> str:
         """Content hash of weights, tokenizer and configuration; 32 hexadecimal digits."""
         return registry.model_hash(self.folder)
+
+    def recommended_interpolate(self, first_stage: FirstStage | None = None) -> float | None:
+        """The weight of the first stage's score that the model's `config.json` recommends, None when it says nothing.
+
+        `{"fouille": {"interpolate": W}}`, or `{"bm25": W, "hybrid": W}` for W: a first stage that is not named there,
+        or that nobody knows (None), gets the least of them.
+        """
+        return self._interpolate.get(first_stage, self._interpolate.get(None))
 
     @property
     def tokenizer_hash(self) -> str:
@@ -388,18 +391,42 @@ def _default_activation(folder: Path, config: dict[str, Any]) -> Activation:
         ) from None
 
 
-def _recommended(
-    folder: Path, config: dict[str, Any], name: str, kind: type[int] | type[float], *, least: int, what: str
-) -> Any:
-    """What a model's `config.json` recommends to fouille under a name, None when it says nothing.
+def _recommended_weights(folder: Path, config: dict[str, Any]) -> Mapping[FirstStage | None, float]:
+    """Weight by first stage, None standing for any other; empty when nothing is recommended.
 
     Raises:
-        ModelDamaged: it is no finite number of this kind, or below the least.
+        ModelDamaged: one is no finite number from 0 up, or a key no first stage.
     """
+    told = _told(config, "interpolate")
+    if told is None:
+        return {}
+    by_stage = told if isinstance(told, dict) else {None: told}
+    are_stages = set(by_stage) <= {None, *get_args(FirstStage)}
+    if not by_stage or not are_stages or not all(map(_is_weight, by_stage.values())):
+        what = "not a number from 0 up, nor one for each of bm25, dense and hybrid"
+        raise ModelDamaged(f"fouille.interpolate is {told!r}, {what}", where=folder / "config.json", hint="mend it")
+    weights = {stage: float(weight) for stage, weight in by_stage.items()}
+    return {None: min(weights.values()), **weights}
+
+
+def _recommended_candidates(folder: Path, config: dict[str, Any]) -> int | None:
+    """How many candidates to rerank.
+
+    Raises:
+        ModelDamaged: it is no whole number from 1 up.
+    """
+    told = _told(config, "candidates")
+    if told is not None and (type(told) is not int or told < 1):
+        what = f"fouille.candidates is {told!r}, not a whole number from 1 up"
+        raise ModelDamaged(what, where=folder / "config.json", hint="mend it")
+    return told
+
+
+def _told(config: dict[str, Any], name: str) -> Any:
+    """What a model's `config.json` tells fouille under a name, None when nothing."""
     own = config.get("fouille")
-    value = own.get(name) if isinstance(own, dict) else None
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, kind)) or not least <= value < float("inf"):
-        raise ModelDamaged(f"fouille.{name} is {value!r}, not {what}", where=folder / "config.json", hint="mend it")
-    return kind(value)
+    return own.get(name) if isinstance(own, dict) else None
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

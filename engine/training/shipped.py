@@ -2,8 +2,9 @@
 
     python -m engine.training.shipped --data BEIR_FOLDERS --models MODEL_FOLDERS --work WORK --out engine/models/shipped
 
-Each collection is indexed in both stages and mined for groups, the cross-encoder learns from them, a smaller one learns
-from it, both models get their cards, and the package is written. What the work folder already holds is not made again.
+Each collection is indexed in both stages and mined for groups; the bi-encoder and the cross-encoder learn from them,
+and a smaller cross-encoder learns from that one; both models get their cards, and the package is written. What the work
+folder already holds is not made again.
 """
 
 import argparse
@@ -34,6 +35,7 @@ __all__ = ["Plan", "Stage", "finish", "main", "mine_collection", "read_plan"]
 
 _HERE = Path(__file__).parent
 _CARDS = _HERE / "cards"
+_WEIGHTS = "model.safetensors"
 _SEED = 1
 
 
@@ -59,18 +61,22 @@ class Plan:
     """What `shipped.toml` says.
 
     Attributes:
-        encoder, base: folders' names under the folder of models.
-        interpolate: the weight W that the cross-encoder recommends.
+        encoder, base: folders' names under the folder of models; the first also finds the negatives.
+        bi_encoder: how the first learns.
+        share: of what it learnt, so much ships (WiSE-FT, Wortsman et al. 2022).
+        interpolate: first stage -> the weight W that the cross-encoder recommends.
         candidates: how many candidates it recommends to rerank.
         max_length: tokens of a pair that it reads.
         mining: which negatives to take.
-        recipe: numbers that differ from a preset's, in every stage.
-        stages: the trainings, in order.
+        recipe: numbers that differ from a preset's, in every one of the stages.
+        stages: the cross-encoder's trainings, in order.
     """
 
     encoder: str
+    bi_encoder: Stage
+    share: float
     base: str
-    interpolate: float
+    interpolate: Mapping[str, float]
     candidates: int
     max_length: int
     mining: Mining
@@ -87,7 +93,8 @@ def read_plan(path: Path = _HERE / "shipped.toml") -> Plan:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         stages = tuple(Stage(**stage) for stage in table.pop("stage"))
-        return Plan(**{**table, "mining": Mining(**table["mining"]), "stages": stages})
+        told = {"mining": Mining(**table["mining"]), "bi_encoder": Stage(**table["bi_encoder"]), "stages": stages}
+        return Plan(**{**table, **told})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise TrainingError(f"is no plan: {error}", where=path) from error
 
@@ -153,7 +160,31 @@ def draw(files: Mapping[str, Path], stages: Sequence[Stage], number: int) -> Ite
             yield groups[at % len(groups)]
 
 
-def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, float], max_length: int) -> Path:
+def between(source: Path, trained: Path, share: float, target: Path, card: str) -> Path:
+    """A trained bi-encoder as it ships: its source's folder, with weights between its source's and those it learnt.
+
+    Args:
+        source: what it was trained from; what it lacks of the trained weights, such as a pooler, nobody reads.
+        trained: a folder in sentence-transformers' layout.
+        share: of the way from the source's weights to the trained ones, in [0, 1].
+        target: the folder to write.
+        card: the text of its README.md.
+    """
+    from safetensors.torch import load_file, save_file
+
+    shutil.rmtree(target, ignore_errors=True)
+    export(str(source), target)
+    path = target / _WEIGHTS
+    before, after = load_file(path), load_file(trained / _WEIGHTS)
+    tensors = {
+        name: tensor.float().lerp(after[name].float(), share).to(tensor.dtype) for name, tensor in before.items()
+    }
+    save_file(tensors, path, {"format": "pt"})
+    (target / "README.md").write_text(card, encoding="utf-8")
+    return target
+
+
+def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, Any], max_length: int) -> Path:
     """A trained cross-encoder as it ships: fp16 weights, what it recommends, how much of a pair it reads, its card.
 
     Args:
@@ -177,8 +208,8 @@ def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, flo
     for name, values in changed.items():
         content = json.loads((trained / name).read_text(encoding="utf-8")) | values
         (target / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(trained / "model.safetensors").items()}
-    save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(trained / _WEIGHTS).items()}
+    save_file(tensors, target / _WEIGHTS, {"format": "pt"})
     (target / "README.md").write_text(card, encoding="utf-8")
     return target
 
@@ -187,16 +218,22 @@ def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: st
     """Index, mine, train, finish, pack."""
     encoder, trained = models / plan.encoder, models / plan.base
     work.mkdir(parents=True, exist_ok=True)
-    names = sorted({name for stage in plan.stages for name in stage.collections})
+    names = sorted({name for stage in (plan.bi_encoder, *plan.stages) for name in stage.collections})
     files = {name: mine_collection(data / name, encoder, plan.mining, work) for name in names}
+
+    def learn(recipe: Recipe, groups: Iterator[Group], folder: Path) -> Path:
+        if not (folder / _WEIGHTS).exists():
+            report = train(recipe, groups, folder, device=device, progress=_progress)
+            _say(f"{folder.name}: {report.steps} steps in {report.seconds:.0f} s")
+        return folder
+
+    flags = {**plan.bi_encoder.recipe, "base": str(encoder)}
+    recipe = resolve_recipe(plan.bi_encoder.preset, "bi-encoder", flags=flags)
+    taught = learn(recipe, draw(files, [plan.bi_encoder], 0), work / "trained-bi-encoder")
     for number, stage in enumerate(plan.stages):
-        before, trained = trained, _trained(work, number + 1)
-        if (trained / "model.safetensors").exists():
-            continue
-        recipe = recipe_of(plan, stage, before, work)
-        report = train(recipe, draw(files, plan.stages, number), trained, device=device, progress=_progress)
-        _say(f"{trained.name}: {report.steps} steps in {report.seconds:.0f} s")
-    bi_encoder = _copied(encoder, work / SHIPPED_ENCODER, _card("bi-encoder"))
+        recipe = recipe_of(plan, stage, trained, work)
+        trained = learn(recipe, draw(files, plan.stages, number), _trained(work, number + 1))
+    bi_encoder = between(encoder, taught, plan.share, work / SHIPPED_ENCODER, _card("bi-encoder"))
     recommended = {"interpolate": plan.interpolate, "candidates": plan.candidates}
     cross_encoder = finish(trained, work / SHIPPED_RERANKER, _card("cross-encoder"), recommended, plan.max_length)
     for stored in compact.pack({SHIPPED_ENCODER: bi_encoder, SHIPPED_RERANKER: cross_encoder}, out):
@@ -205,14 +242,6 @@ def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: st
 
 def _card(kind: str) -> str:
     return (_CARDS / f"{kind}.md").read_text(encoding="utf-8")
-
-
-def _copied(source: Path, target: Path, card: str) -> Path:
-    """A model's folder with another card."""
-    shutil.rmtree(target, ignore_errors=True)
-    export(str(source), target)
-    (target / "README.md").write_text(card, encoding="utf-8")
-    return target
 
 
 def _say(text: str) -> None:

@@ -27,7 +27,7 @@ from engine.evaluation.reports import render
 from engine.evaluation.rerank import CorpusPassages, rerank
 from engine.evaluation.runs import write_run
 from engine.models import CrossEncoder
-from engine.records import SearchOptions
+from engine.records import FirstStage, SearchOptions
 from indexes.fusion import standardised
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -129,7 +129,11 @@ def made_by(model: CrossEncoder, made: Mapping[str, Any]) -> bool:
 
 
 def reranked(
-    name: str, runs: dict[str, Run], questions: Sequence[Question], model: CrossEncoder, asked: argparse.Namespace
+    name: str,
+    runs: dict[FirstStage, Run],
+    questions: Sequence[Question],
+    model: CrossEncoder,
+    asked: argparse.Namespace,
 ) -> dict[str, Run]:
     """Every first stage's candidates by the cross-encoder: scored once as a union, ordered for each stage apart."""
     union = {
@@ -155,9 +159,10 @@ def reranked(
         )
         say(f"  {report.pairs} pairs, {report.pairs_per_second:.0f}/s, {report.truncated} truncated")
     logits = read_run(path)
-    weight = asked.interpolate if asked.interpolate is not None else model.default_interpolate or 0.0
     found = {}
     for stage, run in runs.items():
+        told = asked.interpolate if asked.interpolate is not None else model.recommended_interpolate(stage)
+        weight = told or 0.0
         scored = {}
         for question, ranked in run.items():
             of = dict(zip(logits[question].documents, logits[question].scores.tolist(), strict=True))

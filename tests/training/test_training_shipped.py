@@ -9,10 +9,11 @@ import pytest
 from safetensors.torch import load_file
 
 from engine.errors import TrainingError
-from engine.models import CrossEncoder, compact
+from engine.models import BiEncoder, CrossEncoder, compact
 from engine.settings import SHIPPED_ENCODER, SHIPPED_RERANKER
 from engine.training import shipped
 from engine.training.mining import Mining
+from engine.training.recipes import resolve_recipe
 
 
 @pytest.fixture
@@ -20,8 +21,10 @@ def plan(beir, tiny):
     return replace(
         shipped.read_plan(),
         encoder=tiny.encoder.name,
+        bi_encoder=shipped.Stage({beir.name: 8}, {"bitfit": True, "batch": 4, "steps": 2}, "bi-encoder"),
+        share=0.5,
         base=tiny.reranker.name,
-        interpolate=0.5,
+        interpolate={"bm25": 0.25, "hybrid": 0.5},
         candidates=7,
         max_length=64,
         mining=Mining(1, 10, 4, "hybrid"),
@@ -48,14 +51,23 @@ def test_from_collections_to_a_package(plan, beir, tiny, tmp_path):
         compact.unpack(package, name, tmp_path / name)
         assert "license: mit" in (tmp_path / name / "README.md").read_text("utf-8")
     model = CrossEncoder(tmp_path / SHIPPED_RERANKER, "cpu", "fp32")
-    assert model.default_interpolate == 0.5
+    assert model.recommended_interpolate("hybrid") == 0.5
+    assert model.recommended_interpolate("bm25") == 0.25
     assert model.default_candidates == 7
     assert model.max_length == 64
     assert len(model.score("où dort le chat ?", ["Le chat dort.", "Il pleut."])) == 2
 
-    assert sorted(path.name for path in work.glob("trained-*")) == [f"trained-{n}" for n in (1, 2, 3, 4)]
+    taught, source = (load_file(folder / "model.safetensors") for folder in (tmp_path / SHIPPED_ENCODER, tiny.encoder))
+    assert [(name, tensor.dtype) for name, tensor in taught.items()] == [(name, source[name].dtype) for name in source]
+    assert {tensor.ndim for name, tensor in taught.items() if not tensor.equal(source[name])} == {1}
+    learnt = load_file(work / "trained-bi-encoder" / "model.safetensors")
+    halfway = {name: (tensor + learnt[name]) / 2 for name, tensor in source.items()}
+    assert all(tensor.allclose(halfway[name], atol=1e-6) for name, tensor in taught.items())
+    assert BiEncoder(tmp_path / SHIPPED_ENCODER, "cpu", "fp32").encode_queries(["où dort le chat ?"]).shape == (1, 32)
 
-    weights = [load_file(folder / "model.safetensors") for folder in (tiny.reranker, *sorted(work.glob("trained-*")))]
+    stages = sorted(work.glob("trained-[0-9]"))
+    assert [path.name for path in stages] == [f"trained-{n}" for n in (1, 2, 3, 4)]
+    weights = [load_file(folder / "model.safetensors") for folder in (tiny.reranker, *stages)]
     moved = [
         {name for name, tensor in after.items() if not tensor.equal(before[name])}
         for before, after in pairwise(weights)
@@ -69,9 +81,10 @@ def test_from_collections_to_a_package(plan, beir, tiny, tmp_path):
 
 def test_the_stored_plan_is_a_recipe():
     plan = shipped.read_plan()
-    assert 0 <= plan.interpolate < 10
+    assert all(0 <= weight < 10 for weight in plan.interpolate.values())
     for stage in plan.stages:
         assert sum(stage.collections.values()) > 1000
+    assert resolve_recipe(plan.bi_encoder.preset, "bi-encoder", flags=plan.bi_encoder.recipe).bitfit
     recipes = [shipped.recipe_of(plan, stage, Path("before"), Path("work")) for stage in plan.stages]
     assert [(recipe.loss, recipe.frozen, recipe.max_length) for recipe in recipes] == [
         ("listwise", 6, 144),

@@ -26,12 +26,15 @@ class Scored(NamedTuple):
 class WordCounts:
     """A cross-encoder that counts shared words: tokens are numbered words, a passage beyond 4 words is truncated."""
 
-    name, hash, max_length, precision, default_interpolate = "compte-mots", "0" * 32, 4, "fp32", None
+    name, hash, max_length, precision = "compte-mots", "0" * 32, 4, "fp32"
 
     def __init__(self) -> None:
         self.vocabulary: dict[str, int] = {}
         self.tokenised: list[str] = []
         self.calls = 0
+
+    def recommended_interpolate(self) -> None:
+        return None
 
     def _ids(self, text: str) -> list[int]:
         return [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in text.split()]

@@ -131,12 +131,21 @@ def test_an_unknown_activation_is_unsupported(folder, runtime):
         CrossEncoder(folder)
 
 
-@pytest.mark.parametrize(("config", "weight"), [({}, None), ({"fouille": {"interpolate": 2}}, 2.0)])
-def test_the_weight_of_the_first_stage_is_read(folder, runtime, config, weight):
-    assert CrossEncoder(configure(folder, **config)).default_interpolate == weight
+@pytest.mark.parametrize(
+    ("told", "weights"),
+    [
+        (None, [None, None, None]),
+        (2, [2.0, 2.0, 2.0]),
+        ({"bm25": 1, "hybrid": 2.5}, [1.0, 2.5, 1.0]),
+        ({"hybrid": 2.5}, [2.5, 2.5, 2.5]),
+    ],
+)
+def test_the_weight_of_the_first_stage_is_read(folder, runtime, told, weights):
+    model = CrossEncoder(configure(folder, **({} if told is None else {"fouille": {"interpolate": told}})))
+    assert [model.recommended_interpolate(stage) for stage in ("bm25", "hybrid", None)] == weights
 
 
-@pytest.mark.parametrize("weight", [-1, "2", True, float("inf")])
+@pytest.mark.parametrize("weight", [-1, "2", True, float("inf"), {}, {"bm25": -1}, {"terrier": 1}, {"bm25": True}])
 def test_a_weight_that_is_none_is_named(folder, runtime, weight):
     with pytest.raises(ModelDamaged, match=r"config\.json: fouille\.interpolate is"):
         CrossEncoder(configure(folder, fouille={"interpolate": weight}))

@@ -28,7 +28,8 @@ def whole(tmp_path_factory, tiny):
     base = tmp_path_factory.mktemp("ships")
     reranker = export(str(tiny.reranker), base / "reranker")
     config = json.loads((reranker / "config.json").read_bytes())
-    (reranker / "config.json").write_text(json.dumps(config | {"fouille": {"interpolate": 1.5, "candidates": 1}}))
+    recommended = {"interpolate": {"bm25": 0.5, "hybrid": 1.5}, "candidates": 1}
+    (reranker / "config.json").write_text(json.dumps(config | {"fouille": recommended}))
     compact.pack({SHIPPED_ENCODER: tiny.encoder, SHIPPED_RERANKER: reranker}, base / "package")
     return base / "package"
 
@@ -64,8 +65,10 @@ def test_a_plain_collection_is_hybrid_and_its_search_is_reranked_with_the_weight
         assert [collection.memory[name] for name in ("first_stage", "encoder", "reranker")] == ["hybrid", *SHIPPED]
         result = collection.search("le chat")
         assert (result.first_stage, result.reranker, result.notices) == ("hybrid", SHIPPED_RERANKER, ())
-        hit = result.hits[0]
-        assert hit.score == pytest.approx(hit.rerank_logit + 1.5 * hit.first_stage_z, abs=1e-4)
+        for stage, weight in ((None, 1.5), ("hybrid", 1.5), ("bm25", 0.5), ("dense", 0.5)):
+            hit = collection.search("le cheval mange, le chat", SearchOptions(candidates=2, first_stage=stage)).hits[0]
+            assert hit.first_stage_z != 0
+            assert hit.score == pytest.approx(hit.rerank_logit + weight * hit.first_stage_z, abs=1e-4)
 
 
 def test_as_many_candidates_are_reranked_as_the_model_recommends(package, tmp_path):
