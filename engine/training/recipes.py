@@ -48,8 +48,7 @@ class Recipe:
         layers: which of the base's layers to keep, in order; None keeps all.
         start: a student that has these layers and has begun to learn (`layerwise`); None starts from the base's own.
         frozen: so many of the lowest layers, and the embeddings, are left as they are; None trains everything.
-        bitfit: of the base, biases and layer norms alone learn (Ben Zaken et al. 2022), one number in five hundred; the
-            matrices stay as they are.
+        bitfit: of the base, biases and layer norms alone learn (Ben Zaken et al. 2022); the matrices stay as they are.
         max_length: tokens of a pair, or of a text.
         examples: at most this many pairs (`binary`) or groups are drawn; None takes what there is.
         negatives: to each positive; 0 leaves a contrastive loss those of the batch.

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.collection import Collection
 from engine.documents import open_source
@@ -31,6 +31,9 @@ from engine.training.mining import MineReport, Mining, mine
 from engine.training.recipes import Recipe, resolve_recipe
 from engine.training.session import train
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["Plan", "Stage", "finish", "main", "mine_collection", "read_plan"]
 
 _HERE = Path(__file__).parent
@@ -41,11 +44,11 @@ _SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One training of several, each of which goes on from the one before.
+    """One training. Each of the cross-encoder's goes on from the one before.
 
     Attributes:
         collections: name of a BEIR folder -> groups to learn from.
-        recipe: numbers that differ from the plan's own.
+        recipe: numbers that differ from the preset's and, of the cross-encoder, from the plan's own.
         preset: how it learns.
         teacher: of a student that goes on learning: the number of the stage, from 1, whose model it has layers of.
     """
@@ -170,18 +173,15 @@ def between(source: Path, trained: Path, share: float, target: Path, card: str) 
         target: the folder to write.
         card: the text of its README.md.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     shutil.rmtree(target, ignore_errors=True)
     export(str(source), target)
-    path = target / _WEIGHTS
-    before, after = load_file(path), load_file(trained / _WEIGHTS)
+    before, after = load_file(target / _WEIGHTS), load_file(trained / _WEIGHTS)
     tensors = {
         name: tensor.float().lerp(after[name].float(), share).to(tensor.dtype) for name, tensor in before.items()
     }
-    save_file(tensors, path, {"format": "pt"})
-    (target / "README.md").write_text(card, encoding="utf-8")
-    return target
+    return _write(target, tensors, card)
 
 
 def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, Any], max_length: int) -> Path:
@@ -195,7 +195,7 @@ def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, Any
         max_length: tokens of a pair; may be more than it was trained at.
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -209,9 +209,16 @@ def finish(trained: Path, target: Path, card: str, recommended: Mapping[str, Any
         content = json.loads((trained / name).read_text(encoding="utf-8")) | values
         (target / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(trained / _WEIGHTS).items()}
-    save_file(tensors, target / _WEIGHTS, {"format": "pt"})
-    (target / "README.md").write_text(card, encoding="utf-8")
-    return target
+    return _write(target, tensors, card)
+
+
+def _write(folder: Path, tensors: "dict[str, torch.Tensor]", card: str) -> Path:
+    """The weights and the card of a model's folder, which is given back."""
+    from safetensors.torch import save_file
+
+    save_file(tensors, folder / _WEIGHTS, {"format": "pt"})
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return folder
 
 
 def make(plan: Plan, data: Path, models: Path, work: Path, out: Path, device: str = "auto") -> None:

@@ -161,8 +161,7 @@ def reranked(
     logits = read_run(path)
     found = {}
     for stage, run in runs.items():
-        told = asked.interpolate if asked.interpolate is not None else model.recommended_interpolate(stage)
-        weight = told or 0.0
+        weight = asked.interpolate if asked.interpolate is not None else model.recommended_interpolate(stage) or 0.0
         scored = {}
         for question, ranked in run.items():
             of = dict(zip(logits[question].documents, logits[question].scores.tolist(), strict=True))
