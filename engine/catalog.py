@@ -50,6 +50,8 @@ WHERE p.id IN (SELECT value FROM json_each(?))"""
 
 Ids = NDArray[np.int64]
 
+_STORED = json.JSONEncoder(ensure_ascii=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -399,7 +401,7 @@ class Change:
             row += 1
             text = document.text
             whole = len(placed) == 1 and placed[0].span == (0, len(text))
-            metadata = json.dumps(dict(document.metadata), ensure_ascii=False) if document.metadata else "{}"
+            metadata = _STORED.encode(dict(document.metadata)) if document.metadata else "{}"
             pages = json.dumps(document.pages) if document.pages else "[]"
             stored = None if whole else text
             rows.append((row, document.key, document.title, metadata, mark, source, pages, document.has_lines, stored))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,14 @@ ENCODING_WINDOW = 2_048
 """Passages encoded between two durable steps: what an interruption may cost."""
 
 
-def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterator[Document | Rejection]:
+class Sound(NamedTuple):
+    """A document that can be indexed, and the hash of its content."""
+
+    document: Document
+    mark: bytes
+
+
+def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterator[Sound | Rejection]:
     """Documents that can be indexed, and a rejection in place of each that cannot; `seen` gathers keys."""
     for item in incoming:
         if isinstance(item, Rejection):
@@ -41,8 +48,13 @@ def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterato
         elif reason := _reason_to_reject(item, seen):
             yield Rejection(item.key or "(no key)", reason)
         else:
+            try:
+                mark = digest(item)
+            except (TypeError, ValueError, RecursionError) as error:
+                yield Rejection(item.key, f"metadata is not JSON: {error}")
+                continue
             seen.add(item.key)
-            yield item
+            yield Sound(item, mark)
 
 
 def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
@@ -53,14 +65,7 @@ def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
     if check_text(document.key + document.title + document.text):
         parts = {"key": document.key, "title": document.title, "text": document.text}
         return next(f"{name}: {reason}" for name, text in parts.items() if (reason := check_text(text)))
-    if not document.text.strip():
-        return "empty document"
-    try:
-        if document.metadata:
-            json.dumps(dict(document.metadata), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        return f"metadata is not JSON: {error}"
-    return None
+    return None if document.text.strip() else "empty document"
 
 
 def foreign(catalog: Catalog, document: Document, known: Entry | None, source: int | None) -> Rejection | None:
@@ -79,20 +84,27 @@ def stop_at_first(
         DocumentError: something would be rejected; names the first.
     """
     for item in checked(incoming, seen):
-        if isinstance(item, Document):
-            rejection = foreign(catalog, item, catalog.entries([item.key]).get(item.key), source)
+        if isinstance(item, Sound):
+            key = item.document.key
+            rejection = foreign(catalog, item.document, catalog.entries([key]).get(key), source)
         else:
             rejection = item
         if rejection:
             raise DocumentError(str(rejection), hint="nothing was written: --strict")
 
 
+_DIGESTED = json.JSONEncoder(sort_keys=True, allow_nan=False)
+
+
 def digest(document: Document) -> bytes:
-    """16 bytes that change when anything a search could show changes."""
+    """16 bytes that change when anything a search could show changes.
+
+    Raises:
+        TypeError, ValueError, RecursionError: the metadata is not JSON.
+    """
     parts = [document.text, document.title]
     if document.metadata or document.pages or document.has_lines:
-        about = [dict(document.metadata), document.pages, document.has_lines]
-        parts.append(json.dumps(about, sort_keys=True))
+        parts.append(_DIGESTED.encode([dict(document.metadata), document.pages, document.has_lines]))
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
@@ -133,34 +145,34 @@ class Intake:
         for group in self._groups(self._accepted(incoming)):
             self._write(group, splitter, source)
 
-    def _accepted(self, incoming: Iterable[Document | Rejection]) -> Iterator[Document]:
+    def _accepted(self, incoming: Iterable[Document | Rejection]) -> Iterator[Sound]:
         for item in checked(incoming, self.seen):
-            if isinstance(item, Document):
+            if isinstance(item, Sound):
                 yield item
             else:
                 self.rejected_at.add(item.where)
                 self.report.reject(item)
 
-    def _groups(self, documents: Iterable[Document]) -> Iterator[list[Document]]:
-        group: list[Document] = []
+    def _groups(self, documents: Iterable[Sound]) -> Iterator[list[Sound]]:
+        group: list[Sound] = []
         characters = 0
-        for document in documents:
-            group.append(document)
-            characters += len(document.text)
+        for item in documents:
+            group.append(item)
+            characters += len(item.document.text)
             if len(group) == TRANSACTION_DOCUMENTS or characters >= TRANSACTION_CHARACTERS:
                 yield group
                 group, characters = [], 0
         if group:
             yield group
 
-    def _write(self, group: Sequence[Document], splitter: Splitter, source: int | None) -> None:
+    def _write(self, group: Sequence[Sound], splitter: Splitter, source: int | None) -> None:
         gone: list[int] = []
         additions: list[Addition] = []
         counts = AddReport()
         with self.catalog.change() as change:
-            known = self.catalog.entries([document.key for document in group])
-            for document in group:
-                entry, mark = known.get(document.key), digest(document)
+            known = self.catalog.entries([document.key for document, _ in group])
+            for document, mark in group:
+                entry = known.get(document.key)
                 if rejection := foreign(self.catalog, document, entry, source):
                     counts.reject(rejection)
                 elif entry is not None and entry.hash == mark:

@@ -116,7 +116,7 @@ def analyzer(analysis: Analysis) -> Java:
 
 def _filters(analysis: Analysis) -> list[tuple[str, list[str]]]:
     """The filters in order, as Lucene's factories and their options."""
-    filters: list[tuple[str, list[str]]] = [("core/LowerCaseFilterFactory", []), ("util/ElisionFilterFactory", [])]
+    filters: list[tuple[str, list[str]]] = [("util/ElisionFilterFactory", []), ("core/LowerCaseFilterFactory", [])]
     if analysis.stop_words:
         filters.append(("core/StopFilterFactory", ["words", "stop.txt"]))
     folding = ("miscellaneous/ASCIIFoldingFilterFactory", list[str]())

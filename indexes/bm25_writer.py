@@ -19,8 +19,8 @@ from indexes.lucene import Java, declare, errors_of, java_threads, own, path_of,
 __all__ = ["BM25Writer", "read_commit"]
 
 _THREADS = 2
-_CHUNK = 256
-_WAITING_CHUNKS = 6
+_CHUNK = 1_000  # smaller ones wait more often for Python's lock, larger ones leave a lane idle at the end
+_WAITING_CHUNKS = 3
 _BUFFER_MIB = 64
 _SURROGATES = dict.fromkeys(range(0xD800, 0xE000), " ")
 

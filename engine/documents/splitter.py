@@ -73,9 +73,10 @@ class Splitter:
         end = len(text.rstrip())
         if start >= end:
             return []
+        if not self.target:
+            return [(start, end)]
         sizes = _Sizes(self.target, self.overlap, max(SMALLEST_LIMIT, self.target * CHARACTERS_PER_WORD))
-        fits = end - start <= sizes.characters and len(text[start:end].split()) <= self.target
-        if not self.target or fits:
+        if end - start <= sizes.characters and len(text[start:end].split()) <= self.target:
             return [(start, end)]
         return _assemble(units(text, sizes.target, sizes.characters), sizes)
 

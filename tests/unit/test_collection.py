@@ -88,6 +88,8 @@ def test_a_deleted_document_is_not_found_until_it_comes_again(collection):
         (Document("x", "a\0b"), "NUL"),
         (Document("x", "a\ud800b"), "surrogate"),
         (Document("x", "texte", metadata={"n": float("nan")}), "JSON"),
+        (Document("x", "texte", metadata={"n": object()}), "JSON"),
+        (Document("x", "texte", metadata={1: "un", "deux": 2}), "JSON"),
         (Document("chat", "un second"), "second document"),
     ],
 )

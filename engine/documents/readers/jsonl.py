@@ -94,12 +94,14 @@ def _pop(
     fields: dict[str, Any], names: tuple[str, ...], *, required: bool = False, numbers: bool = False
 ) -> str | None:
     """Take the first of these fields that the record has, as text."""
-    name = next((name for name in names if name in fields), None)
-    if name is None:
+    for name in names:
+        if name in fields:
+            value = fields.pop(name)
+            break
+    else:
         if required:
             raise Unreadable(f'missing field "{names[0]}"')
         return None
-    value = fields.pop(name)
     if numbers and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is None and not required:
