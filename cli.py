@@ -6,6 +6,7 @@ Flags named after a setting are read from the context, all at once, by `settings
 
 # ruff: noqa: ARG001
 
+import atexit
 import os
 import sys
 from dataclasses import dataclass
@@ -365,22 +366,28 @@ training_commands.mount(app)
 
 
 def main(arguments: "Sequence[str] | None" = None) -> None:
-    """Run the command line and exit."""
-    run = Run()
+    """Run a command line, this process's own where none is given, and exit."""
+    run, code = Run(), 0
     try:
-        for stream in (sys.stdin, sys.stdout, sys.stderr):
+        for name in ("stdin", "stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by whoever started us
+                setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115 - until the end
             # A locale without UTF-8 loses characters, never the answer.
-            if hasattr(stream, "reconfigure"):
+            if hasattr(stream := getattr(sys, name), "reconfigure"):
                 stream.reconfigure(errors="replace")
         code = _run(run, arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         code = 0
+    except OSError as error:
+        if code != ERROR:
+            _complain(f"the output cannot be written: {error.strerror}")
+        code = ERROR
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
         _complain("interrupted")
-    _leave(code)
+    _leave(code, at_once=arguments is None)
 
 
 def _run(run: Run, arguments: "Sequence[str] | None") -> int:
@@ -421,12 +428,21 @@ def _line(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error} (fouille --debug shows where)"
 
 
-def _leave(code: int) -> None:
-    """End the process; what a closed pipe did not take is dropped without a word."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _leave(code: int, *, at_once: bool) -> None:
+    """End the process; what a closed pipe or a full disk did not take is dropped without a word.
+
+    `at_once` does what was registered for the end, then leaves memory, models and Java to the system: Python would take
+    them apart piece by piece, a tenth of a cold search.
+    """
+    if at_once:
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if at_once:
+        os._exit(code)
     sys.exit(code)
 
 

@@ -92,6 +92,7 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         if value is not None and value < 1:
             raise InvalidOption(f"{value} is less than 1", where=name)
     memory, notices = reader.memory, list[str]()
+    _begin(reader, options)
     first_stage, encoder = _first_stage(reader, options, notices)
     # A reader sees one sequence: the lowest that the indexes it uses have applied.
     applied = {index.applied for index in reader.indexes(first_stage)} or {0}
@@ -117,6 +118,15 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         highlight=options.highlight,
         notices=tuple(notices),
     )
+
+
+def _begin(reader: "Reader", options: SearchOptions) -> None:
+    """What takes longest of a cold search, at once: torch is imported while Lucene starts."""
+    wanted = options.first_stage or reader.memory["first_stage"]
+    name = options.reranker or reader.memory["reranker"]
+    if wanted != "bm25" or (options.rerank is not False and reader.shelf.at_hand(name)):
+        reader.shelf.prepare()
+        reader.indexes(wanted)
 
 
 def _first(*values: Any) -> Any:

@@ -1,6 +1,11 @@
 """Models in memory: each is found, loaded once, and kept for the next search."""
 
+import gc
+import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from engine.errors import ModelNotFound
@@ -58,8 +63,26 @@ class Shelf:
         return self._rerankers[name]
 
     @staticmethod
+    def prepare() -> None:
+        """Begin to import torch, a cold search's longest wait; whoever imports it next waits for what is left of it."""
+        if "torch" not in sys.modules:
+            threading.Thread(target=_import_torch, name="torch-import").start()
+
+    @staticmethod
     def _locate(name: str, *, fetch: bool) -> None:
         if registry.locate(name) is None:
             if not fetch:
                 raise ModelNotFound("the model is not on this machine", where=name, hint="name it to download it")
             registry.fetch(name)
+
+
+def _import_torch() -> None:
+    # A tenth of the import is the collector's, which finds nothing: modules are made to stay.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with suppress(ImportError):  # comes again where torch is used
+            import_module("torch")
+    finally:
+        if collects:
+            gc.enable()

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,7 +34,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         (base / "ferme" / name).write_text(text, encoding="utf-8")
     folders = {f"FOUILLE_{kind}_DIR": str(base / kind.lower()) for kind in ("DATA", "CACHE", "CONFIG")}
     variables = {**os.environ, **folders, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80", "LINES": "40"}
-    variables.pop("NO_COLOR", None)
+    for name in ("NO_COLOR", "PYTHONUNBUFFERED"):
+        variables.pop(name, None)
     done = subprocess.run(
         [*FOUILLE, "index", str(base / "ferme"), "--first-stage", "bm25", "--format", "json"],
         env=variables, cwd=base, capture_output=True, text=True, check=True,
@@ -99,6 +101,35 @@ def test_a_closed_pipe_is_no_error(environment: dict[str, str]) -> None:
     os.close(write)
     _, errors = process.communicate()
     assert (process.returncode, errors) == (0, b"")
+
+
+def test_leaving_at_once_loses_no_output_and_no_last_act(environment: dict[str, str]) -> None:
+    script = "import atexit, cli; atexit.register(print, 'done'); cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "search", "chevaux", "--format", "jsonl"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0
+    *hits, last = done.stdout.splitlines()
+    assert (len(hits), last) == (1, "done")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cannot_be_written_is_exit_2_in_one_line(environment: dict[str, str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*FOUILLE, "search", "chevaux", "--no-rerank"]
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "fouille: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_stream_that_was_closed_before_the_start_is_no_error(environment: dict[str, str], closed: int) -> None:
+    command = shlex.join([*FOUILLE, "search", "chevaux", "--no-rerank", "--format", "json"])
+    shell = ["sh", "-c", f"{command} {closed}>&-"]
+    done = subprocess.run(shell, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == (closed != 1)
 
 
 def test_ctrl_c_is_130_and_frees_the_lock(environment: dict[str, str]) -> None:
