@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["WINDOW", "Plan", "Stale", "clean", "plan", "search"]
 
 CANDIDATES = 100
-FUSION_WEIGHT = 0.7
+FUSION_WEIGHT = 0.75
 WINDOW = 64
 """Questions whose pairs go to the reranker in one stream of batches."""
 
