@@ -180,6 +180,7 @@ def options_for(home: JavaHome) -> list[str]:
         "-Xrs",  # SIGINT stays Python's, and becomes KeyboardInterrupt
         "-XX:+UseSerialGC",
         "-XX:-UsePerfData",
+        "-XX:-DontCompileHugeMethods",  # ASCII folding is one, and would be interpreted: a seventh of analysis
         "-Xshare:auto",
         "-XX:+UnlockDiagnosticVMOptions",
         "-XX:ArchiveRelocationMode=0",  # else the archive is moved at each start, 20 ms

@@ -8,7 +8,17 @@ from typing import Any, Literal
 
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 
-__all__ = ["Activation", "Architecture", "Family", "Head", "Pooling", "Task", "read_architecture", "read_json"]
+__all__ = [
+    "Activation",
+    "Architecture",
+    "Family",
+    "Head",
+    "Pooling",
+    "Task",
+    "read_architecture",
+    "read_json",
+    "sentence_settings",
+]
 
 Family = Literal["bert", "roberta", "electra", "distilbert"]
 Activation = Literal["gelu", "gelu_tanh", "relu", "tanh"]
@@ -32,7 +42,11 @@ _ACTIVATIONS: Mapping[str, Activation] = {
     "relu": "relu",
 }
 _ALTERED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
-_SENTENCE_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
+_SENTENCE_MODULES: Mapping[Task, frozenset[str]] = {
+    "classify": frozenset({"Transformer"}),
+    "embed": frozenset({"Transformer", "Pooling", "Normalize"}),
+}
+_MOST_LAYERS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +132,11 @@ def read_architecture(folder: Path, task: Task) -> Architecture:
     for key, value in _ALTERED.items():
         if config.get(key, value) != value:
             raise ModelUnsupported(f"{key} {config[key]!r} is not supported", where=where)
-    pooling = _pooling(folder) if task == "embed" else "first"
+    modules = _modules(folder, task)
+    pooling = _pooling(folder, modules) if task == "embed" else "first"
     try:
         return _architecture(family, config, task, pooling)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ModelDamaged(f"does not describe a model: {reason}", where=where) from error
     except ModelUnsupported as error:
@@ -138,13 +153,18 @@ def _architecture(family: Family, config: Mapping[str, Any], task: Task, pooling
     if hidden % heads:
         raise ValueError(f"hidden size {hidden} is not a multiple of {heads} heads")
     padding = int(config.get("pad_token_id", 1)) if family == "roberta" else None
+    if padding is not None and padding < 0:
+        raise ValueError(f"pad_token_id is {padding}")
+    layers = _size(config, "n_layers" if distil else "num_hidden_layers")
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"{layers} layers are more than {_MOST_LAYERS}")
     positions = _size(config, "max_position_embeddings")
     offset = 0 if padding is None else padding + 1
     if positions <= offset:
         raise ValueError(f"{positions} positions leave no room for a token")
     return Architecture(
         family=family,
-        layers=_size(config, "n_layers" if distil else "num_hidden_layers"),
+        layers=layers,
         hidden=hidden,
         heads=heads,
         intermediate=_size(config, "hidden_dim" if distil else "intermediate_size"),
@@ -174,17 +194,36 @@ def _labels(config: Mapping[str, Any]) -> int:
     return len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2))
 
 
-def _pooling(folder: Path) -> Pooling:
-    """What `modules.json` and the pooling module's config ask for; the mean where a folder says nothing."""
-    modules = read_json(folder / "modules.json", of=list)
-    path = folder / "1_Pooling"
-    for module in modules or []:
+def _modules(folder: Path, task: Task) -> dict[str, str]:
+    """Paths below the folder by kind of module, as `modules.json` lists them; empty where there is no such file."""
+    where, found = folder / "modules.json", dict[str, str]()
+    for module in read_json(where, of=list) or []:
+        if not isinstance(module, dict):
+            raise ModelDamaged("does not list modules", where=where, hint="fetch the model again")
         kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind not in _SENTENCE_MODULES:
-            raise ModelUnsupported(f"module {kind!r} is not supported", where=folder / "modules.json")
-        if kind == "Pooling":
-            path = folder / Path(str(module.get("path", "1_Pooling"))).name
-    config = read_json(path / "config.json") or {}
+        if kind not in _SENTENCE_MODULES[task]:
+            raise ModelUnsupported(f"module {kind!r} is not supported", where=where)
+        found[kind] = str(module.get("path", ""))
+    return found
+
+
+def _pooling(folder: Path, modules: Mapping[str, str]) -> Pooling:
+    """What the pooling module's config asks for; the mean where there is no such module, as sentence-transformers does.
+
+    Raises:
+        ModelUnsupported: another pooling than the mean and the first token's, or one that leaves out the prompt.
+        ModelDamaged: `modules.json` lists a pooling module that is not there.
+    """
+    if "Pooling" not in modules:
+        return "mean"
+    where = folder / modules["Pooling"] / "config.json"
+    if not where.resolve().is_relative_to(folder.resolve()):
+        raise ModelDamaged("names a module outside of the model's folder", where=folder / "modules.json")
+    config = read_json(where)
+    if config is None:
+        raise ModelDamaged("is missing, and modules.json names it", where=where, hint="fetch the model again")
+    if config.get("include_prompt") is False:
+        raise ModelUnsupported("its pooling leaves out the prompt", where=where)
     modes = {key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on}
     if "pooling_mode" in config:
         modes = {str(config["pooling_mode"])}
@@ -192,7 +231,23 @@ def _pooling(folder: Path) -> Pooling:
         return "mean"
     if modes <= {"cls", "cls_token"}:
         return "first"
-    raise ModelUnsupported(f"pooling by {', '.join(sorted(modes))} is not supported", where=path / "config.json")
+    raise ModelUnsupported(f"pooling by {', '.join(sorted(modes))} is not supported", where=where)
+
+
+def sentence_settings(folder: Path) -> Mapping[str, Any]:
+    """What `sentence_bert_config.json` sets; sentence-transformers reads it only beside a `modules.json`.
+
+    Raises:
+        ModelDamaged: it cannot be read.
+        ModelUnsupported: questions and passages have length limits of their own.
+    """
+    if not (folder / "modules.json").is_file():
+        return {}
+    where = folder / "sentence_bert_config.json"
+    settings: dict[str, Any] = read_json(where) or {}
+    if settings.get("query_length") or settings.get("document_length"):
+        raise ModelUnsupported("limits questions and passages apart", where=where)
+    return settings
 
 
 def read_json(path: Path, *, of: type = dict) -> Any:
@@ -205,7 +260,7 @@ def read_json(path: Path, *, of: type = dict) -> Any:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelDamaged(f"cannot be read: {error}", where=path, hint="fetch the model again") from error
     if not isinstance(found, of):
         raise ModelDamaged(f"holds no JSON {of.__name__}", where=path, hint="fetch the model again")

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from inspect import signature
 from typing import Protocol
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 __all__ = ["Attention", "BucketedAttention", "Layout", "ProductAttention", "VarlenAttention", "choose_attention"]
+
+_WIDEST_HEAD = 256
+"""What FlashAttention's kernels take, in steps of 8; torch's dense attention pads what they do not."""
 
 
 @dataclass(frozen=True)
@@ -157,14 +161,20 @@ def runs(bounds: Sequence[int], padding: float) -> list[tuple[int, int]]:
     return found
 
 
-def choose_attention(device: torch.device, dtype: torch.dtype) -> Attention:
-    """The fastest attention that this device and this torch can run."""
+def choose_attention(device: torch.device, dtype: torch.dtype, width: int = 64) -> Attention:
+    """The fastest attention that this device and this torch can run.
+
+    Args:
+        device: where it runs.
+        dtype: of query, key and value.
+        width: of a head.
+    """
     if device.type == "cpu":
         return ProductAttention() if dtype == torch.bfloat16 else BucketedAttention(padding=0.1)
     if dtype == torch.float32:
         return BucketedAttention(padding=0.25)
     major, _ = torch.cuda.get_device_capability(device)
-    if major >= 8:
+    if major >= 8 and width % 8 == 0 and width <= _WIDEST_HEAD:
         try:
             from flash_attn import flash_attn_varlen_func
         except ImportError:
@@ -176,5 +186,6 @@ def choose_attention(device: torch.device, dtype: torch.dtype) -> Attention:
         except ImportError:
             pass
         else:
-            return VarlenAttention("torch varlen_attn", partial(varlen_attn, scale=1.0))
+            if "scale" in signature(varlen_attn).parameters:  # its first releases divide by the root of the width
+                return VarlenAttention("torch varlen_attn", partial(varlen_attn, scale=1.0))
     return BucketedAttention(padding=0.25)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import InvalidOption, ModelUnsupported
+from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import pairs as assembly
 from engine.models import planner, registry
 from engine.models.architecture import read_json
@@ -17,7 +17,8 @@ __all__ = ["BiEncoder", "Prompts", "TextEncoder"]
 
 Progress = Callable[[int], None]
 
-_TEXTS_AT_ONCE = 2048
+_TEXTS_AT_ONCE = 512
+"""Tokenised at a time, while those before are computed; batches of one length are found among them."""
 
 
 class Prompts(NamedTuple):
@@ -92,7 +93,7 @@ class BiEncoder:
         except ModelUnsupported as error:
             from engine.models.fallback import SentenceTransformersEncoder
 
-            encoder = SentenceTransformersEncoder(self.folder, device, precision)
+            encoder = SentenceTransformersEncoder(self.folder, device, precision, max_length)
             self.notices = (f"{self.name} runs through sentence-transformers, slower: {error.what}",)
             return encoder
 
@@ -121,14 +122,12 @@ class PackedEncoder:
     def __init__(
         self, folder: Path, device: str, precision: str, max_length: int | None, batch_tokens: int | None
     ) -> None:
-        if (read_json(folder / "1_Pooling" / "config.json") or {}).get("include_prompt") is False:
-            raise ModelUnsupported("its pooling leaves out the prompt", where=folder / "1_Pooling")
         from engine.models import runtime
 
         self._runtime = runtime.load(folder, task="embed", device=device, precision=precision)
         architecture = self._runtime.architecture
         self._tokenizer = TextTokenizer(folder)
-        self._tokenizer.check_fits(architecture.vocabulary)
+        self._tokenizer.check_fits(self._tokenizer.single, architecture.vocabulary, architecture.types)
         self._max_length = length_limit(folder, architecture.max_length, max_length)
         assembly.room_for_text(self._tokenizer.single, self._max_length, texts=1)
         self._budget = batch_tokens or self._runtime.preferred_batch_tokens
@@ -153,8 +152,11 @@ def _prompts(folder: Path, name: str) -> Prompts:
 
     sentence-transformers writes empty prompts for names that a model does not use, so an empty one says nothing.
     """
-    own = (read_json(folder / "config_sentence_transformers.json") or {}).get("prompts")
+    where = folder / "config_sentence_transformers.json"
+    own = (read_json(where) or {}).get("prompts")
     own = own if isinstance(own, dict) else {}
+    if not all(isinstance(prompt, str | None) for prompt in own.values()):
+        raise ModelDamaged("a prompt is no text", where=where, hint="mend it")
     query = own.get("query") or ""
     passage = next((own[key] for key in ("passage", "document", "corpus") if own.get(key)), "")
     if query or passage:

@@ -308,6 +308,7 @@ class PackedScorer:
     def __init__(
         self, folder: Path, device: str, precision: str, max_length: int | None, batch_tokens: int | None
     ) -> None:
+        _refuse_prompt(folder)
         from engine.models import runtime
 
         self._model = runtime.Model(folder, task="classify", device=device)
@@ -316,7 +317,7 @@ class PackedScorer:
         check_labels(folder, architecture.labels)
         self._tokenizer = TextTokenizer(folder)
         self._template = self._tokenizer.pair_template()
-        self._tokenizer.check_fits(architecture.vocabulary)
+        self._tokenizer.check_fits(self._template, architecture.vocabulary, architecture.types)
         self.max_length = length_limit(folder, architecture.max_length, max_length)
         assembly.room_for_text(self._template, self.max_length, texts=2)
         self._budget = batch_tokens
@@ -371,6 +372,19 @@ def check_labels(folder: Path, labels: int) -> None:
         raise ModelUnsupported(
             f"gives {labels} labels, not one score", where=folder, hint="take a cross-encoder with one label"
         )
+
+
+def _refuse_prompt(folder: Path) -> None:
+    """See that sentence-transformers would put nothing in front of a question.
+
+    Raises:
+        ModelUnsupported: the model's folder names a prompt as its default.
+    """
+    where = folder / "config_sentence_transformers.json"
+    settings = read_json(where) or {}
+    prompts = settings.get("prompts")
+    if isinstance(prompts, dict) and prompts.get(settings.get("default_prompt_name")):
+        raise ModelUnsupported("puts a prompt in front of its texts", where=where)
 
 
 def _default_activation(folder: Path, config: dict[str, Any]) -> Activation:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import DependencyMissing, InvalidOption, ModelUnsupported
+from engine.errors import DependencyMissing, FouilleError, InvalidOption, ModelUnsupported
+from engine.models import device as devices
 from engine.models.crossencoder import Scores, check_labels
 from engine.records import LongPassages, Ragged
 
@@ -86,13 +87,15 @@ class SentenceTransformersScorer:
 class SentenceTransformersEncoder:
     """Runs any bi-encoder of sentence-transformers; see `TextEncoder`."""
 
-    def __init__(self, folder: Path, device: str, precision: str) -> None:
+    def __init__(self, folder: Path, device: str, precision: str, max_length: int | None = None) -> None:
         with _loading(folder):
             from sentence_transformers import SentenceTransformer
 
             self._model = SentenceTransformer(
                 str(folder), **_options(device, precision), model_kwargs=_weights(precision)
             )
+        if max_length is not None:
+            self._model.max_seq_length = min(max_length, int(self._model.max_seq_length or max_length))
         renamed = getattr(self._model, "get_embedding_dimension", None)  # the older name warns where both exist
         self.dimension = int((renamed or self._model.get_sentence_embedding_dimension)())
         self.device = str(self._model.device)
@@ -118,6 +121,7 @@ def _options(device: str, precision: str) -> dict[str, Any]:
             where="--precision",
             hint=f"take one of {', '.join(_DTYPES)}",
         )
+    devices.choose_devices(device)
     chosen = None if device == "auto" else device
     return {"device": chosen, "local_files_only": True, "trust_remote_code": False}
 
@@ -143,7 +147,7 @@ def _loading(folder: Path) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except InvalidOption:
+    except FouilleError:
         raise
     except Exception as error:  # a foreign library's errors have no common root
         reason = str(error).partition("\n")[0] or type(error).__name__

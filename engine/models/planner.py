@@ -35,6 +35,9 @@ class BatchRuntime(Protocol):
     def collect(self, handle: Any) -> NDArray[np.float32]:
         """Wait for a batch and take its result, float32[n, width]."""
 
+    def drop(self, handle: Any) -> None:
+        """Give up a batch that was started."""
+
     def out_of_memory(self, error: BaseException) -> bool:
         """Whether an error says that the device's memory is full."""
 
@@ -134,20 +137,24 @@ def _run_planned(
     """Results batch by batch; once memory runs out, `failed` takes what is left, the batch that failed first."""
     under_way: deque[tuple[Rows, Any]] = deque()
     started = 0
-    for rows, batch in ahead(batches, pack):
-        started += 1
-        try:
-            under_way.append((rows, runtime.submit(batch)))
-        except Exception as error:
-            if not runtime.out_of_memory(error):
-                raise
-            _note(runtime, error, rows, failed)
-        if len(under_way) >= runtime.in_flight:
+    try:
+        for rows, batch in ahead(batches, pack):
+            started += 1
+            try:
+                under_way.append((rows, runtime.submit(batch)))
+            except Exception as error:
+                if not runtime.out_of_memory(error):
+                    raise
+                _note(runtime, error, rows, failed)
+            if len(under_way) >= runtime.in_flight:
+                yield from _collect(runtime, under_way, failed)
+            if failed:
+                break
+        while under_way:
             yield from _collect(runtime, under_way, failed)
-        if failed:
-            break
-    while under_way:
-        yield from _collect(runtime, under_way, failed)
+    finally:
+        for _, handle in under_way:
+            runtime.drop(handle)
     if failed:
         failed += batches[started:]
 

@@ -196,7 +196,7 @@ def _in_hub_cache(name: str) -> Path | None:
         return None
     main = repository / "refs" / "main"
     if main.is_file():
-        commit = main.read_text(encoding="utf-8").strip()
+        commit = main.read_text(encoding="utf-8", errors="replace").strip()
         found.sort(key=lambda folder: folder.name != commit)
     return next((folder for folder in found if _is_whole(folder)), None)
 
@@ -207,8 +207,11 @@ def _is_whole(folder: Path) -> bool:
         return False
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = set(json.loads(index.read_bytes()).get("weight_map", {}).values())
-        return all((folder / Path(shard).name).is_file() for shard in shards)
+        try:
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
+            return all((folder / Path(shard).name).is_file() for shard in shards)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
     return any((folder / name).is_file() for name in (*_WEIGHTS, *_PICKLED))
 
 

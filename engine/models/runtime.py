@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.errors import InvalidOption, ModelDamaged
+from engine.errors import DeviceError, InvalidOption, ModelDamaged
 from engine.models import device as devices
 from engine.models.architecture import Architecture, Task, read_architecture
-from engine.models.attention import Layout, choose_attention
+from engine.models.attention import Attention, Layout, choose_attention
 from engine.models.batch import PackedBatch
 from engine.models.device import Precision
 from engine.models.encoder import Encoder
@@ -29,7 +29,7 @@ __all__ = ["Handle", "Model", "Precisions", "Runtime", "load", "position_ids"]
 _DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CUDA_BATCH_TOKENS = 65_536
 _CPU_BATCH_TOKENS_PER_CORE = 8_192
-_NO_MEMORY = ("can't allocate memory", "not enough memory")
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ class Handle:
 class Runtime:
     """An encoder on one device, or copies of it on several that take batches in turn.
 
+    Args:
+        encoders: the copies.
+        precision: in which their products run.
+        folder: of the model, named in errors.
+
     Attributes:
         architecture: of the model.
         device: where it runs, such as `cpu` or `cuda:0`.
@@ -56,8 +61,8 @@ class Runtime:
         preferred_batch_tokens: the budget of tokens at which this device runs fastest.
     """
 
-    def __init__(self, encoders: Sequence[Encoder], precision: str) -> None:
-        self._encoders, self._turns = encoders, cycle(encoders)
+    def __init__(self, encoders: Sequence[Encoder], precision: str, folder: Path | None = None) -> None:
+        self._encoders, self._turns, self._folder = encoders, cycle(encoders), folder
         self.architecture: Architecture = encoders[0].architecture
         self.device = ",".join(str(encoder.device) for encoder in encoders)
         self.precision = precision
@@ -93,23 +98,26 @@ class Runtime:
         try:
             parts = [part.result() if isinstance(part, Future) else part for part in handle.parts]
         except BaseException:
-            for part in handle.parts:
-                if isinstance(part, Future):
-                    part.cancel()
+            self.drop(handle)
             raise
         if handle.event is not None:
             handle.event.synchronize()
         found: NDArray[np.float32] = torch.cat(list(parts)).numpy()
         if not np.isfinite(found).all():
             hint = "try --precision bf16" if self.precision == "fp16" else "fetch the model again"
-            raise ModelDamaged(f"the model gives numbers that are not finite in {self.precision}", hint=hint)
+            what = f"the model gives numbers that are not finite in {self.precision}"
+            raise ModelDamaged(what, where=self._folder, hint=hint)
         return found
+
+    def drop(self, handle: Handle) -> None:
+        """Give up a batch: what of it has not begun never does."""
+        for part in handle.parts:
+            if isinstance(part, Future):
+                part.cancel()
 
     def out_of_memory(self, error: BaseException) -> bool:
         """Whether an error says that the device's memory is full, so that a smaller batch may pass."""
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-            return True
-        return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+        return _is_out_of_memory(error)
 
     def describe(self) -> dict[str, Any]:
         """What `fouille doctor` and the benchmarks show, JSON-able."""
@@ -162,6 +170,19 @@ def _compute(encoder: Encoder, batch: PackedBatch, begin: int, end: int) -> torc
         return encoder(torch.from_numpy(part.tokens), positions, kinds, layout)
 
 
+def _activations(precision: Precision) -> torch.dtype:
+    """The type of what flows between the products."""
+    if precision == "int8":
+        return torch.bfloat16 if devices.cpu().has_bf16_products else torch.float32
+    return _DTYPES[precision]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
 def position_ids(batch: PackedBatch, architecture: Architecture) -> NDArray[np.int32]:
     """The position id of every token, int32[total].
 
@@ -208,6 +229,7 @@ class Model:
 
     def __init__(self, folder: Path, *, task: Task, device: str = "auto") -> None:
         self.architecture: Architecture = read_architecture(folder, task)
+        self._folder = folder
         self._devices = devices.choose_devices(device)
         self.device = ",".join(map(str, self._devices))
         self._tensors = open_weights(folder, self.architecture)
@@ -240,31 +262,47 @@ class Model:
         return Precisions(fastest, None)
 
     def runtime(self, precision: Precision) -> Runtime:
-        """The model ready to run in a precision that `fastest` or `precisions` named; made once, by any thread."""
+        """The model ready to run in a precision that `fastest` or `precisions` named; made once, by any thread.
+
+        Raises:
+            DeviceError: the device's memory does not hold it.
+        """
         with self._loading:
             if precision not in self._runtimes:
                 self._runtimes[precision] = self._load(precision)
             return self._runtimes[precision]
 
+    def attention(self, precision: Precision) -> str:
+        """What will run over the sequences in a precision, for people."""
+        return self._attention(self._devices[0], precision).name
+
     @property
     def _on_cpu(self) -> bool:
         return self._devices[0].type == "cpu"
 
+    def _attention(self, device: torch.device, precision: Precision) -> Attention:
+        return choose_attention(device, _activations(precision), self.architecture.hidden // self.architecture.heads)
+
     def _load(self, precision: Precision) -> Runtime:
-        activations = ("bf16" if devices.cpu().has_bf16_products else "fp32") if precision == "int8" else precision
-        dtype = _DTYPES[activations]
-        encoders = [
-            Encoder(
-                self.architecture,
-                self._tensors,
-                device=one,
-                dtype=dtype,
-                attention=choose_attention(one, dtype),
-                make_affine=choose_affine(one, dtype, quantised=precision == "int8"),
-            )
-            for one in self._devices
-        ]
-        return Runtime(encoders, precision)
+        dtype = _activations(precision)
+        try:
+            encoders = [
+                Encoder(
+                    self.architecture,
+                    self._tensors,
+                    device=one,
+                    dtype=dtype,
+                    attention=self._attention(one, precision),
+                    make_affine=choose_affine(one, dtype, quantised=precision == "int8"),
+                )
+                for one in self._devices
+            ]
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            what = f"too little memory for the model in {self._folder.name}"
+            raise DeviceError(what, where=self.device, hint="choose a smaller model, or --device cpu") from error
+        return Runtime(encoders, precision, self._folder)
 
 
 def load(folder: Path, *, task: Task, device: str = "auto", precision: str = "auto") -> Runtime:

@@ -1,10 +1,11 @@
 """From text to token ids, with the `tokenizers` library alone, and the templates that special tokens stand in.
 
-What `tokenizer.json` says of truncation and padding is ignored, as transformers does: the length limit comes from the
+What `tokenizer.json` says of padding and of a length is ignored, as transformers does: the length limit comes from the
 tokenizer's and the model's configuration.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import ModelDamaged, ModelUnsupported
-from engine.models.architecture import read_json
+from engine.errors import FouilleError, ModelDamaged, ModelUnsupported
+from engine.models.architecture import read_json, sentence_settings
 from engine.models.fingerprint import content_hash, write_atomically
 from engine.records import Ragged
 from engine.settings import cache_dir
@@ -26,6 +27,7 @@ LONGEST_KEPT = 8192
 _TEXTS_AT_ONCE = 1024
 _PROBES = ("a", "le", "1", ".", "the", "un", "?", "0", "é")
 _WITHOUT_TYPES = ("XLMRoberta", "Roberta", "Camembert")
+_CONFIG = "tokenizer_config.json"
 _CONVERTED = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "vocab.txt", "vocab.json", "merges.txt")
 
 
@@ -74,22 +76,23 @@ class TextTokenizer:
         from tokenizers import Tokenizer, normalizers
 
         self._file = _tokenizer_file(folder)
-        config = read_json(folder / "tokenizer_config.json") or {}
-        if config.get("truncation_side", "right") != "right":
-            raise ModelUnsupported("truncates on the left", where=folder / "tokenizer_config.json")
-        try:
+        config = read_json(folder / _CONFIG) or {}
+        with _sound(self._file):
             self._tokenizer = Tokenizer.from_file(str(self._file))
-        except Exception as error:  # the library raises bare exceptions
-            raise ModelDamaged(f"cannot be read: {error}", where=self._file, hint="fetch the model again") from error
+        stored = str((self._tokenizer.truncation or {}).get("direction", "right")).lower()
+        if config.get("truncation_side", stored) != "right":
+            named = "truncation_side" in config
+            raise ModelUnsupported("truncates on the left", where=folder / _CONFIG if named else self._file)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._lowers = bool((read_json(folder / "sentence_bert_config.json") or {}).get("do_lower_case"))
+        self._lowers = bool(sentence_settings(folder).get("do_lower_case"))
         if self._lowers:
             steps = [normalizers.Lowercase(), *filter(None, [self._tokenizer.normalizer])]
             self._tokenizer.normalizer = normalizers.Sequence(steps)
         self._with_types = _reads_types(config)
         self.highest = self._highest()
-        self.single = self._probe(pair=False)
+        with _sound(self._file):
+            self.single = self._probe(pair=False)
 
     @property
     def hash(self) -> str:
@@ -107,20 +110,29 @@ class TextTokenizer:
         Raises:
             ModelUnsupported: the tokenizer does not place the first text before the second, once each.
         """
-        return self._probe(pair=True)
+        with _sound(self._file):
+            return self._probe(pair=True)
 
-    def check_fits(self, rows: int) -> None:
-        """See that an embedding table of so many rows has one for every id; it may have more.
+    def check_fits(self, template: Template, rows: int, types: int) -> None:
+        """See that the embedding tables have a row for every id and every token type; they may have more.
+
+        Args:
+            template: that the texts will stand in.
+            rows: of the table of tokens.
+            types: rows of the table of token types, 0 where the model reads none.
 
         Raises:
-            ModelDamaged: an id reaches past the table.
+            ModelDamaged: an id or a type reaches past its table.
         """
-        if self.highest >= rows:
-            raise ModelDamaged(
-                f"gives ids up to {self.highest}, the model's embedding table has {rows} rows",
-                where=self._file,
-                hint="the tokenizer is not this model's",
-            )
+        highest = max([self.highest, *chain.from_iterable(template.gaps)])
+        highest_type = max([*template.text_types, *chain.from_iterable(template.gap_types)], default=0)
+        for what, given, table in (("ids", highest, rows), ("token types", highest_type, types)):
+            if given >= table > 0:
+                raise ModelDamaged(
+                    f"gives {what} up to {given}, the model's embedding table has {table} rows",
+                    where=self._file,
+                    hint="the tokenizer is not this model's",
+                )
 
     def tokenize(self, texts: Sequence[str]) -> Ragged:
         """Token ids of texts, without special tokens, at most `LONGEST_KEPT` of each.
@@ -199,12 +211,29 @@ def length_limit(folder: Path, positions: int, asked: int | None = None) -> int:
         folder: the model's folder.
         positions: tokens that the model has positions for.
         asked: a lower limit that the user wants.
+
+    Raises:
+        ModelDamaged: what is set is no length.
     """
-    limits = [positions]
-    sentence = (read_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
-    tokenizer = (read_json(folder / "tokenizer_config.json") or {}).get("model_max_length")
-    limits += [int(limit) for limit in (sentence or tokenizer, asked) if limit]
-    return min(limits)
+    where, own = folder / "sentence_bert_config.json", sentence_settings(folder).get("max_seq_length")
+    if not own:
+        where = folder / _CONFIG
+        own = (read_json(where) or {}).get("model_max_length")
+    # transformers writes 1e30 for "no limit".
+    if own and (not isinstance(own, int | float) or not 1 <= own < float("inf")):
+        raise ModelDamaged(f"{own!r} is no length of a sequence", where=where, hint="mend it")
+    return min([positions, *(int(limit) for limit in (own, asked) if limit)])
+
+
+@contextmanager
+def _sound(file: Path) -> Iterator[None]:
+    """What `tokenizers` makes of a damaged file, as one error of ours: bare exceptions, and Rust's panics."""
+    try:
+        yield
+    except (FouilleError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise ModelDamaged(f"cannot be read: {error}", where=file, hint="fetch the model again") from error
 
 
 def _find(text: list[int], whole: list[int], specials: list[int], at: int) -> int | None:
@@ -230,7 +259,7 @@ def _tokenizer_file(folder: Path) -> Path:
     sources = [folder / name for name in _CONVERTED if (folder / name).is_file()]
     if not sources:
         raise ModelDamaged("holds no tokenizer (tokenizer.json)", where=folder, hint="fetch the model again")
-    config = folder / "tokenizer_config.json"
+    config = folder / _CONFIG
     key = content_hash([*sources, config] if config.is_file() else sources)
     converted = cache_dir() / "tokenizers" / key / "tokenizer.json"
     if not converted.is_file():

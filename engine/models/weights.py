@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from engine.models.architecture import Architecture, Family, read_json
 
-__all__ = ["Shape", "check_vocabulary", "expected_tensors", "open_weights"]
+__all__ = ["Shape", "expected_tensors", "open_weights"]
 
 Shape = tuple[int, ...]
 
@@ -44,7 +44,9 @@ _DISTILBERT_LAYER = {
     "down": "ffn.lin2",
     "output_norm": "output_layer_norm",
 }
+_RENAMED = {"gamma": "weight", "beta": "bias"}
 _FLOATS = frozenset({torch.float32, torch.float16, torch.bfloat16})
+_LONGEST_NAME = 255
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "tf_model.h5", "flax_model.msgpack")
 # Tensors of a pre-training task, a pooler that the task does not read, and a buffer that old checkpoints carry.
 _UNREAD_ENDS = ("position_ids", "token_type_ids")
@@ -100,46 +102,33 @@ def open_weights(folder: Path, architecture: Architecture) -> dict[str, torch.Te
     """
     files = _files(folder)
     with ExitStack() as opened:
-        stored: dict[str, tuple[Path, safe_open]] = {}
+        stored: dict[str, tuple[Path, safe_open, str]] = {}
         for path in files:
             try:
                 file = opened.enter_context(safe_open(path, framework="pt"))
             except (OSError, SafetensorError) as error:
                 raise ModelDamaged(f"cannot be read: {error}", where=path, hint="fetch the model again") from error
-            stored |= dict.fromkeys(file.keys(), (path, file))
+            stored |= {_today(key): (path, file, key) for key in file.keys()}  # noqa: SIM118 - a file is no mapping
         base = _base(architecture.family, stored)
         expected = expected_tensors(architecture, base)
         _check_names(folder, base, architecture, set(stored), {name for name, _ in expected.values()})
         tensors = {}
         for name, (key, shape) in expected.items():
-            path, file = stored[key]
-            tensor = file.get_tensor(key)  # type: ignore[no-untyped-call]
+            path, file, own = stored[key]
+            try:
+                tensor = file.get_tensor(own)  # type: ignore[no-untyped-call]
+            except SafetensorError as error:  # a type of numbers that torch lacks
+                raise ModelDamaged(f"{key} cannot be read: {error}", where=path) from error
             if tuple(tensor.shape) != shape:
                 what = f"{key} is {list(tensor.shape)} where config.json says {list(shape)}"
                 raise ModelDamaged(what, where=path, hint="fetch the model again")
             if tensor.dtype not in _FLOATS:
-                raise ModelUnsupported(f"{key} is stored as {str(tensor.dtype).removeprefix('torch.')}", where=path)
+                what = f"{key} is stored as {str(tensor.dtype).removeprefix('torch.')}"
+                if tensor.dtype == torch.float64:
+                    raise ModelUnsupported(what, where=path)
+                raise ModelDamaged(what, where=path, hint="weights are fp32, fp16 or bf16; fetch the model again")
             tensors[name] = tensor
     return tensors
-
-
-def check_vocabulary(largest: int, architecture: Architecture, folder: Path) -> None:
-    """Hold a tokenizer against the embedding table; fewer pieces than rows is legal.
-
-    Args:
-        largest: the largest id that the tokenizer can give.
-        architecture: of the model.
-        folder: of the model, named in the error.
-
-    Raises:
-        ModelDamaged: that id has no row.
-    """
-    if largest >= architecture.vocabulary:
-        raise ModelDamaged(
-            f"the tokenizer gives ids up to {largest}, the embedding table has {architecture.vocabulary} rows",
-            where=folder / "tokenizer.json",
-            hint="the tokenizer is another model's; fetch the model again",
-        )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -148,11 +137,12 @@ def _files(folder: Path) -> list[Path]:
         return [single]
     if listing := read_json(index):
         # A shard is a file of this folder: whatever path the index writes before its name is not followed.
-        names = sorted({Path(str(name)).name for name in dict(listing.get("weight_map") or {}).values()})
+        listed = listing.get("weight_map")
+        names = sorted({Path(str(name)).name for name in listed.values()}) if isinstance(listed, dict) else []
         if not names:
             raise ModelDamaged("lists no shard", where=index, hint="fetch the model again")
         for name in names:
-            if not (folder / name).is_file():
+            if len(name) > _LONGEST_NAME or not (folder / name).is_file():
                 raise ModelDamaged("is missing", where=folder / name, hint="fetch the model again")
         return [folder / name for name in names]
     for name in _PICKLED:
@@ -171,7 +161,8 @@ def _base(family: Family, stored: Mapping[str, object]) -> str:
 
 
 def _check_names(folder: Path, base: str, architecture: Architecture, stored: set[str], expected: set[str]) -> None:
-    where = folder / "model.safetensors"
+    names = ("model.safetensors", "model.safetensors.index.json")
+    where = next((folder / name for name in names if (folder / name).is_file()), folder)
     if missing := sorted(expected - stored):
         raise ModelDamaged(f"lacks {_some(missing)}", where=where, hint="fetch the model again")
 
@@ -184,6 +175,12 @@ def _check_names(folder: Path, base: str, architecture: Architecture, stored: se
         raise ModelDamaged(
             f"holds {_some(extra)}, which config.json does not account for", where=where, hint="fetch the model again"
         )
+
+
+def _today(key: str) -> str:
+    """Old checkpoints call the two tensors of a layer norm gamma and beta; transformers renames them too."""
+    head, dot, last = key.rpartition(".")
+    return f"{head}.{_RENAMED[last]}" if dot and last in _RENAMED and head.endswith("LayerNorm") else key
 
 
 def _some(names: list[str]) -> str:

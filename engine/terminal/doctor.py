@@ -155,9 +155,11 @@ def _precision(settings: Settings) -> Iterator[Check]:
     from engine.models import runtime
 
     with suppress(ModelUnsupported):
-        chosen = runtime.Model(folder, task="classify", device=settings.device).precisions(settings.precision)
+        model = runtime.Model(folder, task="classify", device=settings.device)
+        chosen = model.precisions(settings.precision)
         draft = f"{chosen.draft} draft, the first hits again in " if chosen.draft else ""
         yield Check("precision", "works", f"{settings.precision}: {draft}{chosen.scores}")
+        yield Check("attention", "works", model.attention(chosen.draft or chosen.scores))
 
 
 def _folders(_: Settings) -> Iterator[Check]:

@@ -88,6 +88,7 @@ def test_pooled_states_are_those_of_transformers(family: str, pooling: str, tmp_
     modes = f'{{"pooling_mode_mean_tokens": {str(pooling == "mean").lower()}, '
     modes += f'"pooling_mode_cls_token": {str(pooling == "cls").lower()}}}'
     (tmp_path / "1_Pooling" / "config.json").write_text(modes)
+    (tmp_path / "modules.json").write_text('[{"type": "x.Pooling", "path": "1_Pooling"}]')
     batch = random_batch(takes_types(family))
     with torch.no_grad():
         states = [model(**one).last_hidden_state[0] for one in sequences(batch)]

@@ -222,6 +222,18 @@ def test_scores_do_not_depend_on_the_batch(zoo):
     np.testing.assert_allclose(wide, narrow, rtol=0, atol=1e-5)
 
 
+def test_a_prompt_of_a_cross_encoder_is_left_to_sentence_transformers(zoo, tmp_path):
+    from sentence_transformers import CrossEncoder as Reference
+
+    prompted = Reference(str(zoo("bert").cross), prompts={"q": "question "}, default_prompt_name="q", device="cpu")
+    prompted.save_pretrained(str(tmp_path))
+    model = CrossEncoder(tmp_path, "cpu", "fp32")
+    assert "puts a prompt in front" in model.notices[0]
+    pairs = [(QUESTIONS[0], passage) for passage in PASSAGES]
+    expected = Reference(str(tmp_path), device="cpu").predict(pairs, show_progress_bar=False)
+    np.testing.assert_allclose(model.score(QUESTIONS[0], PASSAGES), expected, atol=1e-4)
+
+
 def test_lower_limit_equals_that_of_sentence_transformers(zoo):
     folder = zoo("camembert").cross
     expected = reference_logits(folder, every_pair(), max_length=20)

@@ -15,7 +15,7 @@ WORDS = {word: at for at, word in enumerate(["<s>", "</s>", "<unk>", "a", "b", "
 class FirstTokens:
     """The vector of a text is (its first token, its length), not normalised."""
 
-    architecture = SimpleNamespace(vocabulary=len(WORDS), max_length=12, hidden=2)
+    architecture = SimpleNamespace(vocabulary=len(WORDS), types=2, max_length=12, hidden=2)
     device, precision, preferred_batch_tokens, in_flight = "cpu", "fp32", 20, 2
 
     def submit(self, batch):
@@ -23,6 +23,9 @@ class FirstTokens:
 
     def collect(self, values):
         return values
+
+    def drop(self, _handle):
+        pass
 
     def out_of_memory(self, _error):
         return False

@@ -16,7 +16,7 @@ WORDS = {word: at for at, word in enumerate(["<s>", "</s>", "<unk>", "a", "b", "
 class SumRuntime:
     """The logit of a sequence is the sum of its ids, so that a test can count on its fingers."""
 
-    architecture = SimpleNamespace(vocabulary=len(WORDS), max_length=12, labels=1)
+    architecture = SimpleNamespace(vocabulary=len(WORDS), types=2, max_length=12, labels=1)
     device, precision, preferred_batch_tokens, in_flight = "cpu", "fp32", 1000, 2
 
     def __init__(self):
@@ -28,6 +28,9 @@ class SumRuntime:
 
     def collect(self, values):
         return values
+
+    def drop(self, _handle):
+        pass
 
     def out_of_memory(self, _error):
         return False

@@ -122,3 +122,14 @@ def test_vectors_are_those_of_sentence_transformers(folders):
     assert model.dimension == 16
     assert sum(done) == len(PASSAGES)
     assert "slower" in model.notices[0]
+
+
+def test_a_lower_limit_holds_for_vectors_too(folders):
+    model = BiEncoder(folders / "bi", "cpu", max_length=6)
+    alike = model.encode_queries(["a b c d", "a b c d e f g"])
+    np.testing.assert_allclose(alike[0], alike[1], atol=1e-6)
+
+
+def test_an_unknown_device_is_an_option_that_makes_no_sense(folders):
+    with pytest.raises(InvalidOption, match="no device is called"):
+        CrossEncoder(folders / "cross", "tpu-9")

@@ -21,6 +21,7 @@ class FakeRuntime:
         self.memory, self.fails_late, self.fault, self.in_flight = memory, fails_late, fault, in_flight
         self.sizes: list[int] = []
         self.under_way = self.most_under_way = 0
+        self.dropped = []
 
     def submit(self, batch):
         if self.fault is not None and self.sizes:
@@ -40,6 +41,9 @@ class FakeRuntime:
     def _check(self, batch):
         if len(batch.tokens) > self.memory:
             raise OutOfMemory
+
+    def drop(self, batch):
+        self.dropped.append(batch)
 
     def out_of_memory(self, error):
         return isinstance(error, OutOfMemory)
@@ -117,6 +121,17 @@ def test_other_faults_and_interrupts_pass_between_batches(fault):
     with pytest.raises(type(fault)):
         run(runtime, LENGTHS, pack_of(LENGTHS), 100)
     assert len(runtime.sizes) == 1
+
+
+def test_batches_under_way_are_given_up_when_another_fails():
+    class Interrupted(FakeRuntime):
+        def collect(self, _batch):
+            raise KeyboardInterrupt
+
+    runtime = Interrupted(in_flight=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(runtime, LENGTHS, pack_of(LENGTHS), 50)
+    assert len(runtime.dropped) == 2
 
 
 def test_the_next_item_is_made_while_one_is_worked_on():

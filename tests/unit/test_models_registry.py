@@ -257,3 +257,17 @@ def test_only_needed_files_are_downloaded(serve, tmp_path):
     said, _ = fetch_from(endpoint, tmp_path)
     folder = Path(said)
     assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == wanted
+
+
+@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": ["a"]}', '{"weight_map": {"a": 5}}', "[" * 100_000])
+def test_a_damaged_copy_in_the_cache_is_passed_over(tmp_path, monkeypatch, index):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--something"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_bytes(b"\xff\xfe")
+    for name in ("config.json", "tokenizer.json"):
+        (snapshot / name).write_text("{}")
+    (snapshot / "model.safetensors.index.json").write_text(index)
+    assert registry.locate("someone/something") is None

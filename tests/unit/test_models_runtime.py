@@ -1,4 +1,5 @@
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
+from engine.errors import DeviceError, InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import device as devices
 from engine.models import planner
 from engine.models import runtime as runtimes
 from engine.models.architecture import read_architecture
-from engine.models.attention import BucketedAttention, Layout, ProductAttention, choose_attention, runs
+from engine.models.attention import BucketedAttention, Layout, ProductAttention, VarlenAttention, choose_attention, runs
 from engine.models.batch import PackedBatch
 from engine.models.encoder import Encoder
 from engine.models.linear import PackedAffine, PlainAffine, QuantisedAffine, choose_affine
@@ -144,7 +145,7 @@ def test_numbers_that_are_not_finite_are_no_scores(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors["classifier.dense.bias"][0] = float("nan")
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(ModelDamaged, match="not finite"):
+    with pytest.raises(ModelDamaged, match=f"{folder}: .* not finite"):
         runtimes.load(folder, task="classify", device="cpu", precision="fp32").run(batch_of([4]))
 
 
@@ -160,6 +161,8 @@ def test_an_unknown_architecture_is_unsupported_before_its_weights_are_read(tmp_
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("shapes differ"), False),
         (ValueError("can't allocate memory"), False),
     ],
@@ -167,6 +170,15 @@ def test_an_unknown_architecture_is_unsupported_before_its_weights_are_read(tmp_
 def test_full_memory_is_told_from_other_errors(folder: Path, error: Exception, full: bool) -> None:
     runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
     assert runtime.out_of_memory(error) is full
+
+
+def test_a_model_that_does_not_fit_the_device_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("engine.models.runtime.Encoder", full)
+    with pytest.raises(DeviceError, match="cpu: too little memory for the model"):
+        runtimes.load(folder, task="classify", device="cpu", precision="fp32")
 
 
 def test_what_runs_is_described_for_the_doctor(folder: Path) -> None:
@@ -219,6 +231,25 @@ def test_every_attention_sees_its_own_sequence_alone(
 def test_attention_follows_the_precision_on_a_cpu() -> None:
     assert isinstance(choose_attention(CPU, torch.float32), BucketedAttention)
     assert isinstance(choose_attention(CPU, torch.bfloat16), ProductAttention)
+
+
+def test_attention_on_a_gpu_takes_only_kernels_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.nn.attention import varlen
+
+    def of_today(*_: object, scale: float | None = None) -> None: ...
+
+    def of_old(*_: object, is_causal: bool = False) -> None: ...
+
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    monkeypatch.setattr(varlen, "varlen_attn", of_today)
+    assert isinstance(choose_attention(gpu, torch.float16, 64), VarlenAttention)
+    for width in (26, 264):
+        assert isinstance(choose_attention(gpu, torch.float16, width), BucketedAttention)
+    assert isinstance(choose_attention(gpu, torch.float32, 64), BucketedAttention)
+    monkeypatch.setattr(varlen, "varlen_attn", of_old)
+    assert isinstance(choose_attention(gpu, torch.float16, 64), BucketedAttention)
 
 
 @pytest.mark.parametrize("activation", [None, "gelu", "gelu_tanh", "relu", "tanh"])

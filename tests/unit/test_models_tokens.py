@@ -114,19 +114,53 @@ def test_truncation_on_the_left_is_unsupported(tmp_path):
         TextTokenizer(write_tokenizer(tmp_path, truncation_side="left"))
 
 
-def test_a_broken_file_is_named(tmp_path):
+def test_truncation_on_the_left_is_seen_in_the_tokenizer_itself(tmp_path):
     folder = write_tokenizer(tmp_path)
-    (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(ModelDamaged, match=r"tokenizer\.json: cannot be read"):
+    file = folder / "tokenizer.json"
+    stored = {"direction": "Left", "max_length": 20, "strategy": "LongestFirst", "stride": 0}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"truncation": stored}))
+    with pytest.raises(ModelUnsupported, match=r"tokenizer\.json: truncates on the left"):
         TextTokenizer(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"truncation_side": "right"}))
+    TextTokenizer(folder)
+
+
+@pytest.mark.parametrize("charsmap", ["!!", "/" * 64])
+def test_a_broken_file_is_named(tmp_path, charsmap):
+    folder = write_tokenizer(tmp_path)
+    file = folder / "tokenizer.json"
+    normalizer = {"type": "Precompiled", "precompiled_charsmap": charsmap}  # makes the library panic
+    for damaged in ("{", json.dumps(json.loads(file.read_text()) | {"normalizer": normalizer})):
+        file.write_text(damaged)
+        with pytest.raises(ModelDamaged, match=r"tokenizer\.json: cannot be read"):
+            TextTokenizer(folder)
+
+
+@pytest.mark.parametrize("limit", ["abc", [1], -5, float("inf"), float("nan")])
+def test_a_length_that_is_none_names_its_file(tmp_path, limit):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": limit}))
+    with pytest.raises(ModelDamaged, match=r"tokenizer_config\.json: .* is no length"):
+        length_limit(tmp_path, 514)
 
 
 def test_ids_past_the_embedding_table_are_damage_and_fewer_are_not(tmp_path):
     tokenizer = TextTokenizer(write_tokenizer(tmp_path))
-    tokenizer.check_fits(len(WORDS))
-    tokenizer.check_fits(len(WORDS) + 10)
+    template = tokenizer.pair_template()
+    tokenizer.check_fits(template, len(WORDS), 2)
+    tokenizer.check_fits(template, len(WORDS) + 10, 2)
     with pytest.raises(ModelDamaged, match="ids up to 6, the model's embedding table has 6 rows"):
-        tokenizer.check_fits(len(WORDS) - 1)
+        tokenizer.check_fits(template, len(WORDS) - 1, 2)
+
+
+def test_special_tokens_and_types_of_the_template_are_held_against_the_tables(tmp_path):
+    tokenizer = TextTokenizer(write_tokenizer(tmp_path))
+    tokenizer.check_fits(Template(((9,), (9,), ()), ((0,), (1,), ()), (0, 1)), 10, 2)
+    with pytest.raises(ModelDamaged, match=r"tokenizer\.json: gives ids up to 9, .* has 9 rows"):
+        tokenizer.check_fits(Template(((9,), (9,), ()), ((0,), (0,), ()), (0, 0)), 9, 2)
+    typed = Template(((0,), (0,), ()), ((0,), (1,), ()), (0, 1))
+    with pytest.raises(ModelDamaged, match=r"gives token types up to 1, .* has 1 rows"):
+        tokenizer.check_fits(typed, len(WORDS), 1)
+    tokenizer.check_fits(typed, len(WORDS), 0)  # DistilBERT reads no types
 
 
 def test_gaps_in_the_ids_are_seen(tmp_path):
@@ -143,6 +177,8 @@ def test_text_is_lowered_where_sentence_transformers_lowers_it(tmp_path):
     as_it_is = TextTokenizer(write_tokenizer(tmp_path))
     assert rows(as_it_is.tokenize(["LE Chat"])) == [[2, 2]]
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
+    assert rows(TextTokenizer(tmp_path).tokenize(["LE Chat"])) == [[2, 2]], "it reads that file beside modules.json"
+    (tmp_path / "modules.json").write_text("[]")
     lowered = TextTokenizer(tmp_path)
     assert rows(lowered.tokenize(["LE Chat"])) == [[4, 5]]
     assert lowered.hash != as_it_is.hash
@@ -168,6 +204,7 @@ def test_the_hash_is_that_of_the_tokenizer(tmp_path):
 )
 def test_the_limit_is_that_of_sentence_transformers(tmp_path, sentence, tokenizer, asked, limit):
     if sentence is not None:
+        (tmp_path / "modules.json").write_text("[]")
         (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": sentence}))
     if tokenizer is not None:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": tokenizer}))
