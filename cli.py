@@ -136,6 +136,8 @@ def index(
     opened = [open_source(spec, columns=columns) for spec in sources]
     asked = Asked(first_stage, encoder, reranker, splitter)
     done = bring_up_to_date(settings, opened, asked, prune=prune, rebuild=rebuild, strict=strict, notify=_complain)
+    for notice in done.notices:
+        _complain(notice)
     _report(add_report_record(done), output, partial(add_report, done))
 
 
@@ -172,8 +174,8 @@ def search(
         settings,
         k=settings.k,
         rerank=rerank,
-        keys=keys,
-        where=dict(map(flag.pair, where or ())),
+        keys=None if keys is None else flag.typed(keys),
+        where=flag.pairs_of(where or ()),
         per_document=per_document,
     )
     with open_collection(settings) as target:
@@ -254,7 +256,8 @@ def remove(
     with open_collection(settings_of(context)) as target:
         chosen: set[str] = set()
         for wanted in keys:
-            found = [wanted] if target.document(wanted) else target.keys(wanted)
+            spelt = ([one] if target.document(one) else target.keys(one) for one in flag.spellings(wanted))
+            found: list[str] = next(filter(None, spelt), [])
             if not found:
                 _complain(f"{wanted}: no such document")
             chosen.update(found)
@@ -298,7 +301,7 @@ def show(
     from engine.terminal.tables import document, document_record
 
     with open_collection(settings_of(context)) as target:
-        found = target.document(key)
+        found = next((found for one in flag.spellings(key) if (found := target.document(one))), None)
     if found is None:
         _complain(f"{key}: no such document")
         raise typer.Exit(NO_HIT)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import CollectionDamaged, CollectionOutdated, StorageError
+from engine.errors import CollectionDamaged, CollectionError, CollectionOutdated, StorageError
 from engine.records import Document, Passage, Span
 
 __all__ = ["Addition", "Catalog", "Change", "Entry", "Origin", "Placed"]
@@ -88,6 +88,10 @@ def _reported(path: Path) -> Iterator[None]:
     """SQLite's errors in our words."""
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        if "closed" not in str(error):
+            raise
+        raise CollectionError("the collection is closed", where=path.parent, hint="open it again") from error
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             raise _damaged(path, error) from error
@@ -204,17 +208,24 @@ class Catalog:
 
         `whole` says that its documents are passages already and stay as they are.
         """
+        row, unique = self.named(name, location)
+        if row is not None:
+            return row, unique
+        with _reported(self.path):
+            cursor = self._connection.execute(
+                "INSERT INTO sources (name, location, whole) VALUES (?, ?, ?)", (unique, location, whole)
+            )
+        return int(cursor.lastrowid or 0), unique
+
+    def named(self, name: str, location: str) -> tuple[int | None, str]:
+        """The id of the source at `location`, None for a new one, and the unique name that it has or would get."""
         if known := self._all("SELECT id, name FROM sources WHERE location = ?", (location,)):
             return known[0][0], known[0][1]
         taken = {row[0] for row in self._all("SELECT name FROM sources")}
         unique, number = name, 2
         while unique in taken:
             unique, number = f"{name}-{number}", number + 1
-        with _reported(self.path):
-            cursor = self._connection.execute(
-                "INSERT INTO sources (name, location, whole) VALUES (?, ?, ?)", (unique, location, whole)
-            )
-        return int(cursor.lastrowid or 0), unique
+        return None, unique
 
     def sources(self) -> dict[int, Origin]:
         """Every source that ever brought a document, by id."""
@@ -325,15 +336,19 @@ class Catalog:
         sql = "SELECT id, document FROM passages WHERE id IN (SELECT value FROM json_each(?))"
         return dict(self._all(sql, (json.dumps(ids.tolist()),)))
 
-    def select(self, keys: str | None, where: Mapping[str, str], sequence: int) -> Ids:
-        """Ids, ascending, of the passages visible at `sequence` whose document has a key and metadata like these."""
+    def select(self, keys: str | None, where: Mapping[str, str | Sequence[str]], sequence: int) -> Ids:
+        """Ids, ascending, of the passages visible at `sequence` whose document has a key and metadata like these.
+
+        Of several values under one name the metadata must have all, as a list may.
+        """
         sql = """SELECT p.id FROM passages p JOIN documents d ON d.id = p.document
             WHERE p.id <= ? AND (p.removed IS NULL OR p.removed > ?)"""
         values: list[object] = [self.last_passage(sequence), sequence]
         if keys is not None:
             sql += " AND d.key GLOB ?"
             values.append(keys)
-        for name, value in where.items():
+        wanted = ((name, [asked] if isinstance(asked, str) else asked) for name, asked in where.items())
+        for name, value in ((name, value) for name, values_of in wanted for value in values_of):
             sql += """ AND EXISTS (SELECT 1 FROM json_tree(d.metadata) t WHERE (t.path = '$' AND t.key = ? OR t.path IN
                 (SELECT fullkey FROM json_each(d.metadata) WHERE key = ? AND type = 'array')) AND
                 CASE t.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(t.atom AS TEXT) END = ?)"""

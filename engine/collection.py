@@ -179,7 +179,13 @@ class Collection:
         return writer.report
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Remove documents until their source is indexed again; returns how many there were."""
+        """Remove documents until their source is indexed again; returns how many there were.
+
+        Raises:
+            InvalidOption: a single text in place of keys.
+        """
+        if isinstance(keys, str):
+            raise InvalidOption(f"{keys!r} is one key, not several", where="keys", hint="put it in a list")
         with self._writing() as writer:
             writer.remove(keys)
         return writer.report.removed
@@ -193,6 +199,10 @@ class Collection:
         free = {"k1", "b", "fusion_weight", "interpolate", "candidates", "long_passages", "reranker"}
         if unknown := sorted(set(values) - free):
             raise InvalidOption("cannot be changed so", where=unknown[0], hint=f"known: {', '.join(sorted(free))}")
+        for name in free - {"long_passages", "reranker"}:
+            value = values.get(name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise InvalidOption(f"{value!r} is no number", where=name)
         with self._catalog() as catalog:
             catalog.remember(values)
         self._refresh()
@@ -256,11 +266,14 @@ class Collection:
                 memory = generation.fresh_memory(shelf, stage, encoder, reranker, splitter or was.get("splitter"))
                 if reranker is None and was:
                     memory["reranker"] = was["reranker"]
+                memory |= _tuned(was, memory)
                 new = generation.make(path, memory)
                 try:
                     with Writer(new, shelf, progress) as writer:
                         if old:
                             writer.carry_over(old)
+                        else:
+                            writer.report.notices.append("the catalog cannot be read: only these sources are indexed")
                         writer.update(sources, prune=prune, strict=strict)
                     generation.point_to(new)
                 except BaseException:
@@ -292,6 +305,8 @@ class Collection:
 
     def search_many(self, questions: Iterable[str], options: SearchOptions | None = None) -> Iterator[SearchResult]:
         """Answers to many questions, in order; their pairs share full batches. Raises as `search`."""
+        if isinstance(questions, str):
+            raise InvalidOption("one question, not several", where="questions", hint="put it in a list, or use search")
         options, remaining = options or SearchOptions(), iter(questions)
         while window := list(islice(remaining, WINDOW)):
             yield from self._search_window(window, options)
@@ -325,13 +340,26 @@ class Collection:
 def _readable(path: Path) -> Catalog | None:
     """The catalog of the collection at `path`, or None where it is too damaged to read from."""
     try:
-        catalog = Catalog.open(generation.current(path) / "catalog.sqlite")
+        try:
+            current = generation.current(path)
+        except CollectionDamaged:
+            # What CURRENT does not say: of several the oldest is whole, a rebuild that was interrupted is newer.
+            current = next(iter(generation.generations(path)), path)
+        catalog = Catalog.open(current / "catalog.sqlite")
         if catalog.check():
             catalog.close()
             return None
     except CollectionDamaged:
         return None
     return catalog
+
+
+def _tuned(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What was tuned and still holds: all of it with the same models, BM25's part with others."""
+    names = {"k1", "b", "long_passages"}
+    if all(was.get(model) == now[model] for model in ("encoder", "reranker")):
+        names |= {"fusion_weight", "interpolate", "candidates"}
+    return {name: was[name] for name in names & set(was)}
 
 
 def list_collections(folder: Path) -> list[dict[str, Any]]:
@@ -344,7 +372,7 @@ def list_collections(folder: Path) -> list[dict[str, Any]]:
         try:
             with closing(Catalog.open(generation.current(path) / "catalog.sqlite")) as catalog:
                 entry |= catalog.counts() | {"first_stage": catalog.memory()["first_stage"], "error": None}
-        except CollectionError as error:
+        except (CollectionError, OSError) as error:
             entry |= {"documents": None, "passages": None, "first_stage": None, "error": str(error)}
         found.append(entry)
     return found

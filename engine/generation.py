@@ -16,7 +16,7 @@ from engine.settings import shipped
 from indexes.analysis import DEFAULT_ANALYSIS
 from indexes.durable import refused, replace_file
 
-__all__ = ["CURRENT", "current", "fresh_memory", "make", "model_name", "point_to", "sweep"]
+__all__ = ["CURRENT", "current", "fresh_memory", "generations", "make", "model_name", "point_to", "sweep"]
 
 CURRENT = "CURRENT"
 SPLITTER = "words:150:30"
@@ -34,15 +34,24 @@ def current(folder: Path) -> Path:
     try:
         name = (folder / CURRENT).read_text("ascii").strip()
     except (FileNotFoundError, NotADirectoryError):
+        if generations(folder):
+            raise CollectionDamaged("CURRENT is gone", where=folder, hint="index again with --rebuild") from None
         what = "this folder is no collection" if folder.is_dir() else "no such collection"
         raise CollectionNotFound(what, where=folder, hint="see fouille list, or make it with fouille index") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise CollectionDamaged(f"CURRENT cannot be read: {error}", where=folder) from error
+        hint = "check its permissions, or index again with --rebuild"
+        raise CollectionDamaged(f"CURRENT cannot be read: {error}", where=folder, hint=hint) from error
     if not _GENERATION.fullmatch(name) or not (folder / name).is_dir():
         raise CollectionDamaged(
             f"CURRENT names {name[:40]!r}, which is not there", where=folder, hint="index again with --rebuild"
         )
     return folder / name
+
+
+def generations(folder: Path) -> list[Path]:
+    """The generations in a collection's folder, the oldest first; none where there is no such folder."""
+    found = [path for path in folder.iterdir() if _GENERATION.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name[1:]))
 
 
 def model_name(name: str) -> str:
@@ -94,8 +103,7 @@ def _version() -> str:
 
 def make(folder: Path, memory: Mapping[str, Any]) -> Path:
     """A new, empty generation beside the current one, which still is what readers see."""
-    numbers = [int(path.name[1:]) for path in folder.iterdir() if _GENERATION.fullmatch(path.name)]
-    generation = folder / f"g{max(numbers, default=0) + 1}"
+    generation = folder / f"g{max((int(path.name[1:]) for path in generations(folder)), default=0) + 1}"
     with refused(generation):
         generation.mkdir()
     known = {name: value for name, value in memory.items() if value is not None}
@@ -111,6 +119,6 @@ def point_to(generation: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove the generations that an interrupted or a finished rebuild left behind. The caller holds the lock."""
     kept = current(folder)
-    for path in folder.iterdir():
-        if _GENERATION.fullmatch(path.name) and path != kept:
+    for path in generations(folder):
+        if path != kept:
             shutil.rmtree(path, ignore_errors=True)

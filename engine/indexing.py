@@ -58,6 +58,9 @@ def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterato
 
 
 def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
+    for name in ("key", "title", "text"):
+        if not isinstance(getattr(document, name), str):
+            return f"its {name} is not text"
     if not document.key:
         return "no key"
     if document.key in seen:
@@ -104,7 +107,10 @@ def digest(document: Document) -> bytes:
     """
     parts = [document.text, document.title]
     if document.metadata or document.pages or document.has_lines:
-        parts.append(_DIGESTED.encode([dict(document.metadata), document.pages, document.has_lines]))
+        about = _DIGESTED.encode([dict(document.metadata), document.pages, document.has_lines])
+        if r"\ud" in about:
+            json.dumps(dict(document.metadata), ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        parts.append(about)
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 

@@ -61,7 +61,7 @@ class Reader:
         self.folder, self.shelf = folder, shelf
         self.catalog = Catalog.open(folder / "catalog.sqlite")
         self.memory = self.catalog.memory()
-        cache = cache_dir() / "tokens" / self.memory["uuid"]
+        cache = cache_dir() / "passages" / self.memory["uuid"]
         self.tokens = PassageTokens(folder / "tokens", cache)
         self._bm25: BM25Index | None = None
         self._dense: DenseIndex | None = None

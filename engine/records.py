@@ -1,6 +1,6 @@
 """The small frozen records that travel between rooms."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -138,7 +138,7 @@ class SearchOptions:
         interpolate: weight W of the standardised first-stage score in `logit + W * z`.
         k1, b: BM25's parameters (Robertson and Zaragoza 2009, equation 3.15).
         keys: a glob over document keys (`--in`).
-        where: metadata that hits must have, compared as text.
+        where: metadata that hits must have, compared as text; of several values under one name, all.
         per_document: passages of one document at most.
         long_passages: `truncate` as the tokenizer does, or `maxp`: score windows, keep the best.
         highlight: whether hits carry highlights; a batch run, which shows none, is many times faster without.
@@ -153,7 +153,7 @@ class SearchOptions:
     k1: float | None = None
     b: float | None = None
     keys: str | None = None
-    where: Mapping[str, str] = field(default_factory=_nothing)
+    where: Mapping[str, str | Sequence[str]] = field(default_factory=_nothing)
     per_document: int | None = None
     long_passages: LongPassages | None = None
     highlight: bool = True
@@ -231,6 +231,7 @@ class AddReport:
         rejected: files and records that were not indexed; `rejections` holds the first reasons.
         passages: in the collection afterwards.
         seconds: by part: reading, bm25, encoding, tokens.
+        notices: one line each for what a person should know.
     """
 
     added: int = 0
@@ -241,6 +242,7 @@ class AddReport:
     passages: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
 
     KEPT_REJECTIONS = 20
 

@@ -1,15 +1,15 @@
 """The heart: questions → candidates → passages → reranked hits."""
 
 import time
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.documents.text import normalise
 from engine.errors import InvalidOption, InvalidQuestion, ModelNotFound
 from engine.reader import check_encoder
 from engine.records import FirstStage, Hit, LongPassages, Passage, Ranking, SearchOptions, SearchResult
@@ -69,13 +69,13 @@ class _Candidates:
 
 
 def clean(question: str) -> str:
-    """A question as it is searched: NFC, without what no encoder can read.
+    """A question as it is searched: in the form of documents' text, without what no encoder can read.
 
     Raises:
         InvalidQuestion: nothing is left.
     """
     readable = question.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
-    if not (text := unicodedata.normalize("NFC", readable).strip()):
+    if not (text := normalise(readable).strip()):
         raise InvalidQuestion("the question is empty", hint="ask something, in quotes")
     return text
 
@@ -87,10 +87,7 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         InvalidOption: a value makes no sense, or asks for an index that the collection lacks.
         ModelNotFound: a model was asked for by name and cannot be had.
     """
-    for name in ("k", "candidates", "per_document"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InvalidOption(f"{value} is less than 1", where=name)
+    _check(options)
     memory, notices = reader.memory, list[str]()
     _begin(reader, options)
     first_stage, encoder = _first_stage(reader, options, notices)
@@ -118,6 +115,25 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         highlight=options.highlight,
         notices=tuple(notices),
     )
+
+
+def _check(options: SearchOptions) -> None:
+    """Raises as `plan`."""
+    for name in ("k", "candidates", "per_document"):
+        value = getattr(options, name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise InvalidOption(f"{value} is less than 1, or no whole number", where=name)
+    for name, known in (("first_stage", FirstStage), ("long_passages", LongPassages)):
+        value = getattr(options, name)
+        if value is not None and value not in get_args(known):
+            raise InvalidOption(f"{value!r} is not one of {', '.join(get_args(known))}", where=name)
+    if options.interpolate is not None and not 0 <= options.interpolate < float("inf"):
+        raise InvalidOption(f"{options.interpolate} is not a number from 0 up", where="interpolate")
+    if not isinstance(options.keys, str | None):
+        raise InvalidOption(f"{options.keys!r} is no glob", where="keys")
+    for name, asked in options.where.items():
+        if not all(isinstance(value, str) for value in (asked if isinstance(asked, list | tuple) else [asked])):
+            raise InvalidOption(f"{name} is compared as text, not with {asked!r}", where="where")
 
 
 def _begin(reader: "Reader", options: SearchOptions) -> None:

@@ -1,7 +1,12 @@
-"""Passages' tokens, paid for once: kept in the collection by the indexer, else in the cache by the first search."""
+"""Passages' tokens, paid for once: kept in the collection by the indexer, else in the cache by the first search.
+
+In the collection they lie under the passages' ids; in the cache under what the passages say, as a copy of a collection,
+or one restored from a copy, may give an id of this one to another passage.
+"""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +35,7 @@ class PassageTokens:
 
     Args:
         folder: in the collection; a search only reads it.
-        cache: in the cache folder, of this collection alone; what a search tokenises is kept there.
+        cache: in the cache folder; what a search tokenises is kept there.
     """
 
     def __init__(self, folder: Path, cache: Path) -> None:
@@ -40,17 +45,24 @@ class PassageTokens:
     def of(self, ids: Ids, reranker: "CrossEncoder", inputs: Inputs) -> Ragged:
         """Tokens of passages, in the order of `ids` (int64[m], distinct); what is stored nowhere is tokenised."""
         tokenizer = reranker.tokenizer_hash
-        parts, missing = [], np.ones(len(ids), np.bool_)
-        for store in (self._open(self._folder / tokenizer), self._open_cached(tokenizer)):
-            if store is not None and missing.any():
-                tokens, found = store.ragged(ids[missing])
-                places = np.flatnonzero(missing)[found]
-                parts.append((places, _taken(tokens, found)))
-                missing[places] = False
+        parts, places = [], np.arange(len(ids))
+        if (store := self._open(self._folder / tokenizer)) is not None:
+            tokens, found = store.ragged(ids)
+            parts.append((places[found], _taken(tokens, found)))
+            places = places[~found]
+        if not len(places):
+            return _joined(parts, len(ids))
+        texts = inputs(ids[places])
+        keys = _keys(texts)
+        missing = np.ones(len(keys), np.bool_)
+        if (store := self._open_cached(tokenizer)) is not None:
+            tokens, found = store.ragged(keys)
+            parts.append((places[found], _taken(tokens, found)))
+            missing = ~found
         if missing.any():
-            fresh = reranker.tokenize_passages(inputs(ids[missing]))
-            parts.append((np.flatnonzero(missing), fresh))
-            self._keep(ids[missing], fresh, tokenizer)
+            fresh = reranker.tokenize_passages([text for text, new in zip(texts, missing, strict=True) if new])
+            parts.append((places[missing], fresh))
+            self._keep(keys[missing], fresh, tokenizer)
         return _joined(parts, len(ids))
 
     def bring_up(self, catalog: "Catalog", reranker: "CrossEncoder") -> None:
@@ -111,7 +123,7 @@ class PassageTokens:
         self._stores[folder] = SegmentStore.create(folder, kind=kind)
         return self._stores[folder]
 
-    def _keep(self, ids: Ids, tokens: Ragged, tokenizer: str) -> None:
+    def _keep(self, keys: Ids, tokens: Ragged, tokenizer: str) -> None:
         """Into the cache, if nobody else writes there; a cache that cannot be written costs time, not the answer."""
         folder = self._cache / tokenizer
         try:
@@ -121,11 +133,18 @@ class PassageTokens:
                 if store is None:
                     store = self._create(folder, tokens)
                 store.refresh()
-                new = ~store.stored(ids)
-                store.append(ids[new], _taken(tokens, new))
+                new = ~store.stored(keys)
+                new &= np.isin(np.arange(len(keys)), np.unique(keys, return_index=True)[1])  # two may say the same
+                store.append(keys[new], _taken(tokens, new))
                 store.commit(store.applied)
         except (FouilleError, OSError):
             self._stores.pop(folder, None)
+
+
+def _keys(texts: Sequence[str]) -> Ids:
+    """What passages lie under in the cache, int64[m]: 63 bits of a hash of what the reranker reads."""
+    digests = b"".join(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, np.int64) & np.int64(2**63 - 1)
 
 
 def _taken(rows: Ragged, keep: NDArray[np.bool_]) -> Ragged:

@@ -65,35 +65,46 @@ class Writer:
     def update(self, sources: "Sequence[Source]", *, prune: bool, strict: bool) -> None:
         """Index what the sources hold; with `prune`, remove what they brought before and hold no more.
 
-        A document whose file is still there but was rejected this time is not pruned.
+        A document whose file is still there but was rejected this time is not pruned. Of a source that is one stream of
+        records nobody knows which a rejected one was: nothing of it is pruned then. A source given twice is read once.
 
         Raises:
             DocumentError: with `strict`, at the first rejection, before anything is written.
             SourceNotFound: a source cannot be read or holds nothing.
         """
-        known = [self._known(source) for source in sources]
-        if strict:
-            seen: set[str] = set()
-            for row, source in known:
-                stop_at_first(self.catalog, source.read(), seen, row)
+        sources = list({source.location: source for source in sources}.values())
+        items = self._read_strictly(sources) if strict else {}
         if self._is_shown:
             counts = [source.expected() for source in sources]
             self._intake.expected = None if None in counts else sum(count or 0 for count in counts)
-        for row, source in known:
+        for source in sources:
+            row, name = self.catalog.source(source.name, source.location, whole=source.keeps_passages)
             splitter = AS_IS if source.keeps_passages else Splitter.parse(self._memory["splitter"])
             self._intake.rejected_at.clear()
             with timed(self.report, "reading"):
-                self._intake.take(source.read(), splitter, row)
+                self._intake.take(items.get(source.location) or source.rename(name).read(), splitter, row)
                 if prune:
-                    self._prune(row, source.name)
+                    self._prune(row, source, name)
 
-    def _known(self, source: "Source") -> "tuple[int, Source]":
-        row, name = self.catalog.source(source.name, source.location, whole=source.keeps_passages)
-        return row, source if name == source.name else source.rename(name)
+    def _read_strictly(self, sources: "Sequence[Source]") -> "dict[str, list[Document | Rejection]]":
+        """Read all before anything is written; what standard input gave, which gives it once, is kept by location."""
+        seen: set[str] = set()
+        kept = {}
+        for source in sources:
+            row, name = self.catalog.named(source.name, source.location)
+            items: Iterable[Document | Rejection] = source.rename(name).read()
+            if source.kind == "stdin":
+                items = kept[source.location] = list(items)
+            stop_at_first(self.catalog, items, seen, row)
+        return kept
 
-    def _prune(self, source: int, name: str) -> None:
-        broken = {key for where in self._intake.rejected_at for key in (where, f"{name}/{where}")}
-        documents = self.catalog.keys_of_source(source)
+    def _prune(self, row: int, source: "Source", name: str) -> None:
+        rejected = self._intake.rejected_at
+        if rejected and source.kind not in ("folder", "glob"):
+            self.report.notices.append(f"{name}: nothing was pruned, as part of it could not be read")
+            return
+        broken = {key for where in rejected for key in (where, f"{name}/{where}")}
+        documents = self.catalog.keys_of_source(row)
         self._intake.forget(row for row, key in documents if key not in self._intake.seen and not _lies_in(key, broken))
 
     def add(self, documents: Iterable[Document | Rejection], *, strict: bool = False) -> None:

@@ -105,6 +105,12 @@ def start() -> None:
 def _launch() -> None:
     import jnius_config
 
+    try:
+        Path.cwd()
+    except OSError as error:  # Java would end the process
+        raise FouilleError(
+            f"BM25 needs a working folder: {error.strerror}", hint="cd to a folder that exists"
+        ) from error
     home, jar = java_home(), lucene_jar()
     options = options_for(home)
     # The archive holds for a class path that is the jar alone or goes on after it.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine.collection import Collection
 from engine.documents import Source, Splitter
-from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError
-from engine.generation import CURRENT, model_name
+from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError, SourceNotFound
+from engine.generation import generations, model_name
 from engine.locking import locked
 from engine.models import registry
 from engine.models.shelf import Shelf
@@ -55,7 +55,7 @@ def bring_up_to_date(
         FouilleError: as `Collection.create`, `rebuild` and `update`.
     """
     path, shelf = settings.collection_path(), Shelf(settings)
-    if rebuild and (path / CURRENT).exists():
+    if rebuild and generations(path):
         # Not opened first: a rebuild is what mends a collection that cannot be.
         with progress() as report:
             return Collection.rebuild(
@@ -71,13 +71,19 @@ def bring_up_to_date(
         if wanted["first_stage"] is None and target.memory["first_stage"] == "bm25":
             notify(f"the encoder {target.memory['encoder']} is not on this machine: BM25 alone; see fouille models")
     with target, progress() as report:
-        _reconcile(target, asked, path)
+        stage = _wanted_stage(target, asked, path)
+        if not strict:
+            _reconcile(target, asked, stage)
         try:
-            return target.update(sources, prune=prune, strict=strict, progress=report)
-        except DocumentError:
+            done = target.update(sources, prune=prune, strict=strict, progress=report)
+        except (DocumentError, SourceNotFound):
             if made:
                 _unmake(target)
             raise
+        if strict and _reconcile(target, asked, stage):
+            # What was strictly read stands in the catalog; the index that is new is filled from there.
+            done.seconds |= target.update((), progress=report).seconds
+        return done
 
 
 def _unmake(target: Collection) -> None:
@@ -88,8 +94,12 @@ def _unmake(target: Collection) -> None:
             shutil.rmtree(target.path, ignore_errors=True)
 
 
-def _reconcile(target: Collection, asked: Asked, path: Path) -> None:
-    """Make a collection what the flags ask, as far as it can become that without being built anew."""
+def _wanted_stage(target: Collection, asked: Asked, path: Path) -> str | None:
+    """The first stage that the flags ask for where the collection has another one, None where they agree.
+
+    Raises:
+        CollectionOutdated: the flags want what only a rebuild can change.
+    """
     memory = target.memory
     if asked.splitter is not None and (splitter := str(Splitter.parse(asked.splitter))) != memory["splitter"]:
         raise _rebuild_needed(path, "splitter", memory["splitter"], splitter)
@@ -97,11 +107,17 @@ def _reconcile(target: Collection, asked: Asked, path: Path) -> None:
     if asked.encoder is not None and dense and (encoder := model_name(asked.encoder)) != memory["encoder"]:
         raise _rebuild_needed(path, "encoder", memory["encoder"], encoder)
     stage = asked.first_stage or ("hybrid" if asked.encoder is not None and not dense else None)
-    if stage is not None and stage != memory["first_stage"]:
+    return None if stage == memory["first_stage"] else stage
+
+
+def _reconcile(target: Collection, asked: Asked, stage: str | None) -> bool:
+    """Make a collection what the flags ask; whether an index is new, and has everything to apply."""
+    if stage is not None:
         target.widen(stage, asked.encoder)
-    if asked.reranker is not None and (reranker := model_name(asked.reranker)) != memory["reranker"]:
+    if asked.reranker is not None and (reranker := model_name(asked.reranker)) != target.memory["reranker"]:
         registry.fetch(asked.reranker)
         target.remember(reranker=reranker)
+    return stage is not None
 
 
 def _rebuild_needed(path: Path, what: str, has: str, wanted: str) -> CollectionOutdated:

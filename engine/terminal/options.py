@@ -1,5 +1,8 @@
 """The flags of the command line, each declared once: its type, help and shell completion."""
 
+import os
+import unicodedata
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import typer
@@ -42,6 +45,9 @@ __all__ = [
     "collection_names",
     "model_names",
     "pair",
+    "pairs_of",
+    "spellings",
+    "typed",
 ]
 
 _PRECISIONS = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -71,10 +77,29 @@ def pair(text: str) -> tuple[str, str]:
     Raises:
         InvalidOption: it is not of that form.
     """
-    name, equals, value = text.partition("=")
+    name, equals, value = typed(text).partition("=")
     if not name.strip() or not equals:
         raise InvalidOption(f"{text!r} is not KEY=VALUE", where="--where")
     return name.strip(), value.strip()
+
+
+def pairs_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """What several KEY=VALUE ask: by key all its values; raises as `pair`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in map(pair, texts):
+        found[name] = (*found.get(name, ()), value)
+    return found
+
+
+def typed(text: str) -> str:
+    """An argument as text: a byte that is no UTF-8 becomes a replacement character."""
+    return str(os.fsencode(text), "utf-8", "replace")
+
+
+def spellings(key: str) -> tuple[str, str]:
+    """A key as it was typed, and in NFC, as the keys of files are."""
+    key = typed(key)
+    return key, unicodedata.normalize("NFC", key)
 
 
 def _rerankers(incomplete: str) -> list[str]:

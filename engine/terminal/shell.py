@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import IO, TYPE_CHECKING
 
@@ -51,10 +51,12 @@ class Shell:
             self.handle(line)
         except KeyboardInterrupt:
             self.complain("stopped")
+        except BrokenPipeError:
+            raise
         except (FouilleError, OSError) as error:
-            if isinstance(error, BrokenPipeError):
-                raise
             self.complain(str(error))
+        except Exception as error:  # noqa: BLE001 - a shell that holds models and indexes open does not end over a line
+            self.complain(f"unexpected {type(error).__name__}: {error}")
         else:
             return True
         return False
@@ -110,15 +112,19 @@ class Shell:
         if self.last is None or not self.last.hits:
             raise InvalidOption("there are no hits to choose from", hint="search first")
         hits = self.last.hits
-        if not argument.isdecimal() or not 1 <= int(argument) <= len(hits):
-            raise InvalidOption(f"{argument or 'nothing'!r} is no rank", hint=f"1 to {len(hits)}")
+        if not argument.isdecimal() or len(argument) > 9 or not 1 <= int(argument) <= len(hits):
+            raise InvalidOption(f"{argument[:40] or 'nothing'!r} is no rank", hint=f"1 to {len(hits)}")
         return hits[int(argument) - 1]
 
     def switch(self, name: str) -> None:
-        """Close this collection and hold another one open; when that cannot be opened, this one stays."""
+        """Close this collection and hold another one open; when that cannot be opened, this one stays.
+
+        What `.in` and `.where` ask goes with the collection that it was asked of.
+        """
         opened = self.opener(name)
         self.collection.close()
         self.collection, self.last = opened, None
+        self.options = replace(self.options, keys=None, where={})
 
     def say(self, text: str) -> None:
         """Write a result."""

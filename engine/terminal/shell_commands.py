@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.errors import InvalidOption
 from engine.records import SearchOptions
-from engine.terminal.options import collection_names, model_names, pair
+from engine.terminal.options import collection_names, model_names, pairs_of, typed
 from engine.terminal.render import explain_hit
 from engine.terminal.sanitise import sanitise, sanitise_line
 from engine.terminal.shell import Shell
@@ -36,8 +36,9 @@ class Command:
 
 
 def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise InvalidOption(f"{text!r} is not a whole number from 1 up")
+    # Python refuses to read thousands of digits.
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise InvalidOption(f"{text[:40]!r} is not a whole number from 1 up")
     return int(text)
 
 
@@ -67,15 +68,15 @@ def _switch(text: str) -> bool:
     return _one_of("on", "off")(text) == "on"
 
 
-def _pair(text: str) -> Mapping[str, str]:
-    return dict([pair(text)])
+def _pair(text: str) -> Mapping[str, Sequence[str]]:
+    return pairs_of([text])
 
 
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={item}" for name, item in value.items()) or DEFAULT
+        return ", ".join(f"{name}={item}" for name, items in value.items() for item in items) or DEFAULT
     return DEFAULT if value is None else str(value)
 
 
@@ -98,7 +99,7 @@ def _option(
         elif text:
             value = read(text)
             if isinstance(value, Mapping):
-                value = {**current, **value}
+                value = {**current, **{name: (*current.get(name, ()), *items) for name, items in value.items()}}
             shell.options = replace(shell.options, **{field: value})
         shell.say(f"{name} {sanitise_line(_shown(getattr(shell.options, field)))}")
 
@@ -176,7 +177,7 @@ _TABLE = (
     _option("interpolate", "W", "weight of the first stage beside the cross-encoder", _real(1000)),
     _option("k1", "X", "BM25: how soon a repeated word counts no more", _real(1000)),
     _option("b", "X", "BM25: how much long passages pay", _real(1)),
-    _option("in", "GLOB", "only documents whose key matches", str, field="keys"),
+    _option("in", "GLOB", "only documents whose key matches", typed, field="keys"),
     _option("where", "KEY=VALUE", "only documents with this metadata; adds up", _pair),
     _option("per-document", "N", "hits from one document at most", _whole),
     _option(

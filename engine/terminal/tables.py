@@ -83,6 +83,7 @@ def add_report_record(report: AddReport) -> dict[str, Any]:
         "passages": report.passages,
         "rejections": [{"where": r.where, "line": r.line, "reason": r.reason} for r in report.rejections],
         "seconds": dict(report.seconds),
+        "notices": list(report.notices),
     }
 
 

@@ -75,6 +75,28 @@ def test_a_terminal_escape_in_a_document_is_shown_harmless(environment: dict[str
     assert not set(done.stdout) & {"\x1b", "\x07", "\u202e"}
 
 
+def test_an_argument_that_is_no_utf_8_is_no_fault(environment: dict[str, str]) -> None:
+    for arguments in ([b"show", b"\xff"], [b"remove", b"\xff"], [b"search", b"chevaux", b"--in", b"\xff"]):
+        done = subprocess.run([*FOUILLE, *arguments], env=environment, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "unexpected" not in done.stderr
+
+
+def test_a_key_is_found_however_its_accents_were_typed(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "été.txt").write_text("La plage.", encoding="utf-8")
+    own = {**environment, "FOUILLE_DATA_DIR": str(tmp_path / "data")}
+    fouille(own, "index", str(tmp_path / "été.txt"), "--first-stage", "bm25")
+    assert fouille(own, "show", "e\u0301te\u0301.txt").stdout.strip().endswith("La plage.")
+
+
+def test_a_working_folder_that_is_gone_is_exit_2_in_one_line(environment: dict[str, str], tmp_path: Path) -> None:
+    script = f"import os; os.chdir({str(tmp_path)!r}); os.rmdir({str(tmp_path)!r}); import cli; cli.main()"
+    command = [sys.executable, "-c", script, "search", "chevaux", "--no-rerank"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "working folder" in done.stderr
+
+
 def test_no_hit_is_exit_1_and_nothing_on_stdout(environment: dict[str, str]) -> None:
     done = fouille(environment, "search", "xylophone", "--no-rerank")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "fouille: no passage found\n")

@@ -1,5 +1,6 @@
 """A collection from outside: what is added is found, what is removed is not, and what it says of itself is true."""
 
+import io
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from engine.documents import open_source
 from engine.errors import (
     CollectionBusy,
     CollectionDamaged,
+    CollectionError,
     CollectionNotFound,
     CollectionOutdated,
     DocumentError,
@@ -90,6 +92,10 @@ def test_a_deleted_document_is_not_found_until_it_comes_again(collection):
         (Document("x", "texte", metadata={"n": float("nan")}), "JSON"),
         (Document("x", "texte", metadata={"n": object()}), "JSON"),
         (Document("x", "texte", metadata={1: "un", "deux": 2}), "JSON"),
+        (Document("x", "texte", metadata={"n": "a\ud800"}), "JSON"),
+        (Document(1, "texte"), "key is not text"),
+        (Document("x", None), "text is not text"),
+        (Document("x", "texte", None), "title is not text"),
         (Document("chat", "un second"), "second document"),
     ],
 )
@@ -135,6 +141,70 @@ def test_filters_rank_as_if_the_rest_were_not_there(collection):
     ]
     assert keys(collection.search("dort", SearchOptions(rerank=False, keys="l*"))) == ["lion"]
     assert keys(collection.search("dort", SearchOptions(rerank=False, keys="l*", where={"genre": "x"}))) == []
+
+
+def test_of_several_values_under_one_name_all_must_be_there(collection):
+    both, one = ({"genre": genres} for genres in (["félin", "rare"], ["félin"]))
+    collection.add(
+        [Document("tigre", "Le tigre dort.", metadata=both), Document("chat", "Le chat dort.", metadata=one)]
+    )
+    assert len(collection.search("dort", SearchOptions(where={"genre": "félin"}, rerank=False)).hits) == 2
+    found = collection.search("dort", SearchOptions(where={"genre": ("félin", "rare")}, rerank=False))
+    assert keys(found) == ["tigre"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"first_stage": "foo"},
+        {"long_passages": "foo"},
+        {"interpolate": float("nan")},
+        {"k": 2.5},
+        {"k": True},
+        {"keys": []},
+        {"where": {"year": 2020}},
+        {"where": {"year": (2020,)}},
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused(collection, options):
+    collection.add(ANIMALS)
+    with pytest.raises(InvalidOption):
+        collection.search("dort", SearchOptions(**options))
+
+
+def test_one_text_in_place_of_several_is_refused(collection):
+    collection.add([Document("a", "chat"), Document("b", "chat")])
+    with pytest.raises(InvalidOption):
+        collection.delete("ab")
+    with pytest.raises(InvalidOption):
+        list(collection.search_many("chat"))
+    assert collection.keys() == ["a", "b"]
+
+
+def test_a_closed_collection_says_so(tmp_path):
+    collection = Collection.create(tmp_path / "c", first_stage="bm25")
+    collection.close()
+    with pytest.raises(CollectionError, match="closed") as caught:
+        collection.search("chat")
+    assert not isinstance(caught.value, CollectionDamaged)
+
+
+def test_a_soft_hyphen_hides_no_word_of_a_question(collection):
+    collection.add(ANIMALS)
+    assert keys(collection.search("ca\u00adnapé", FIRST)) == ["chat"]
+
+
+def test_a_lost_pointer_is_damage_that_a_rebuild_mends(collection, tmp_path):
+    collection.add(ANIMALS)
+    collection.remember(k1=0.9, b=0.4)
+    (collection.path / "CURRENT").unlink()
+    with pytest.raises(CollectionDamaged, match=r"CURRENT is gone .*--rebuild"):
+        Collection.open(collection.path)
+    report = Collection.rebuild(collection.path)
+    assert report.notices == []
+    with Collection.open(collection.path) as mended:
+        assert mended.keys() == ["chat", "cheval", "lion"]
+        assert (mended.memory["k1"], mended.memory["b"]) == (0.9, 0.4)
 
 
 def test_per_document_gives_way_to_other_documents_until_there_are_k(tmp_path):
@@ -268,7 +338,8 @@ def test_a_damaged_catalog_is_rebuilt_from_the_sources(tmp_path):
     (tmp_path / "c" / "g1" / "catalog.sqlite").write_bytes(b"x" * 5000)
     with pytest.raises(CollectionDamaged, match="--rebuild"):
         Collection.open(tmp_path / "c")
-    Collection.rebuild(tmp_path / "c", [source], first_stage="bm25")
+    report = Collection.rebuild(tmp_path / "c", [source], first_stage="bm25")
+    assert report.notices == ["the catalog cannot be read: only these sources are indexed"]
     with Collection.open(tmp_path / "c") as collection:
         assert keys(collection.search("chat", FIRST)) == ["docs/a.txt"]
 
@@ -298,6 +369,38 @@ def test_a_file_that_broke_is_not_pruned(tmp_path, collection):
     (folder / "b.txt").write_bytes(b"\0\1\2" * 100)
     report = collection.update([open_source(str(folder))], prune=True)
     assert (report.rejected, report.removed, collection.keys()) == (1, 0, ["docs/a.txt", "docs/b.txt"])
+
+
+def test_nothing_of_a_broken_stream_of_records_is_pruned(tmp_path, collection):
+    file = tmp_path / "a.jsonl"
+    file.write_text(
+        '{"_id": "x", "text": "un"}\n{"_id": "y", "text": "deux"}\n{"_id": "z", "text": "trois"}\n', "utf-8"
+    )
+    collection.update([open_source(str(file))])
+    file.write_text('{"_id": "x", "text": "un"}\n{"_id": "y", "te\n', "utf-8")
+    report = collection.update([open_source(str(file))], prune=True)
+    assert (report.rejected, report.removed, collection.keys()) == (1, 0, ["x", "y", "z"])
+    assert report.notices == ["a.jsonl: nothing was pruned, as part of it could not be read"]
+
+
+def test_strict_reads_standard_input_once(collection, monkeypatch):
+    for lines, added, removed in (('{"_id": "x", "text": "un"}', 1, 0), ('{"_id": "y", "text": "deux"}', 1, 1)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+        report = collection.update([open_source("-")], prune=True, strict=True)
+        assert (report.added, report.removed) == (added, removed)
+
+
+def test_a_strict_run_that_fails_knows_no_new_source(tmp_path, collection):
+    (tmp_path / "a.jsonl").write_text('{"_id": "x"}\n', "utf-8")
+    with pytest.raises(DocumentError):
+        collection.update([open_source(str(tmp_path / "a.jsonl"))], strict=True)
+    assert collection.info()["sources"] == []
+
+
+def test_a_source_given_twice_is_read_once(tmp_path, collection):
+    (tmp_path / "a.jsonl").write_text('{"_id": "x", "text": "un"}\n', "utf-8")
+    report = collection.update([open_source(str(tmp_path / "a.jsonl"))] * 2)
+    assert (report.added, report.rejected) == (1, 0)
 
 
 def test_two_sources_of_one_name_do_not_collide(tmp_path, collection):

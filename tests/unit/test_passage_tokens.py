@@ -1,5 +1,7 @@
 """Passages' tokens: read from the collection, then from the cache, else tokenised and kept."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -44,16 +46,38 @@ def test_tokens_are_those_of_the_tokenizer_in_the_order_asked(made, reranker):
     assert of(made, [1, 2, 3, 4], reranker) == expected
 
 
-def test_what_was_tokenised_once_is_not_tokenised_again(made, reranker):
-    asked = []
-    of(made, [1, 2], reranker, asked)
-    of(made, [1, 2, 3], reranker, asked)
-    assert asked == [1, 2, 3]
+def test_what_was_tokenised_once_is_not_tokenised_again(made, reranker, monkeypatch):
+    asked, tokenize = [], reranker.tokenize_passages
+    monkeypatch.setattr(reranker, "tokenize_passages", lambda texts: asked.extend(texts) or tokenize(texts))
+    of(made, [1, 2], reranker)
+    of(made, [1, 2, 3], reranker)
+    assert asked == TEXTS[:3]
+
+
+def test_a_copy_that_went_another_way_has_tokens_of_its_own(made, tiny, reranker, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(made.path, copy)
+    made.add([Document("d4", "Le chien aboie.")])
+    here = made.search("chien", SearchOptions(reranker=str(tiny.reranker), interpolate=0.0)).hits[0]
+    with Collection.open(copy) as other:
+        other.add([Document("d4", "Un chien de la pluie et du jardin dort."), Document("d5", "Le chien aboie.")])
+        found = other.search("chien", SearchOptions(reranker=str(tiny.reranker), interpolate=0.0)).hits
+    logits = {hit.key: hit.rerank_logit for hit in found}
+    assert logits["d5"] == pytest.approx(here.rerank_logit, abs=1e-5)
+    assert logits["d4"] != pytest.approx(here.rerank_logit, abs=1e-3)
+
+
+def test_passages_that_say_the_same_are_kept_once(made, reranker):
+    made.add([Document("d4", TEXTS[0])])
+    same = lambda missing: [TEXTS[0]] * len(missing)  # noqa: E731
+    found = made._reader.tokens.of(np.array([1, 5], np.int64), reranker, same)
+    assert rows(found)[0] == rows(found)[1]
+    assert rows(made._reader.tokens.of(np.array([5], np.int64), reranker, same)) == rows(found)[:1]
 
 
 def test_a_damaged_cache_costs_time_and_not_the_answer(made, reranker):
     expected = of(made, [1, 2], reranker)
-    for file in cache_dir().glob(f"tokens/{made.memory['uuid']}/*/*.segment"):
+    for file in cache_dir().glob(f"passages/{made.memory['uuid']}/*/*.segment"):
         file.write_bytes(b"x" * 100)
     made._reader.tokens._stores.clear()
     assert of(made, [1, 2], reranker) == expected

@@ -101,7 +101,7 @@ def test_a_question_may_begin_with_a_dot(shell: Shell, line: str) -> None:
         (".reranker un/modele", "reranker", "un/modele"),
         (".first-stage dense", "first_stage", "dense"),
         (".in aide/*", "keys", "aide/*"),
-        (".where langue=fr", "where", {"langue": "fr"}),
+        (".where langue=fr", "where", {"langue": ("fr",)}),
         (".k1 1.2", "k1", 1.2),
         (".b 0.5", "b", 0.5),
         (".interpolate 2", "interpolate", 2.0),
@@ -117,7 +117,18 @@ def test_an_option_holds_for_the_next_search(shell: Shell, line: str, field: str
 
 @pytest.mark.parametrize(
     "line",
-    [".k 0", ".k x", ".b 2", ".k1 -1", ".b nan", ".rerank maybe", ".first-stage x", ".where x", ".long-passages cut"],
+    [
+        ".k 0",
+        ".k x",
+        ".k " + "9" * 4400,
+        ".b 2",
+        ".k1 -1",
+        ".b nan",
+        ".rerank maybe",
+        ".first-stage x",
+        ".where x",
+        ".long-passages cut",
+    ],
 )
 def test_a_bad_value_is_refused_and_changes_nothing(shell: Shell, line: str) -> None:
     assert not shell.attempt(line)
@@ -134,7 +145,8 @@ def test_default_gives_an_option_back(shell: Shell) -> None:
 def test_conditions_add_up(shell: Shell) -> None:
     shell.attempt(".where a=1")
     shell.attempt(".where b=2")
-    assert shell.options.where == {"a": "1", "b": "2"}
+    shell.attempt(".where a=3")
+    assert shell.options.where == {"a": ("1", "3"), "b": ("2",)}
 
 
 def test_an_option_without_a_value_is_shown(shell: Shell) -> None:

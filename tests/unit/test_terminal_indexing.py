@@ -121,6 +121,20 @@ def test_strict_keeps_a_collection_that_holds_documents(index: Index, target: Pa
         assert collection.info()["documents"] == 1
 
 
+def test_strict_widens_nothing_before_all_is_read(index: Index, target: Path, tmp_path: Path, shared: Path) -> None:
+    index(Asked(first_stage="bm25"))
+    wanted = Asked(encoder=str(shared / "models" / "me5-small-fr"))
+    (tmp_path / "ferme" / "vide.txt").touch()
+    with pytest.raises(DocumentError):
+        index(wanted, strict=True)
+    assert memory(target, "first_stage") == "bm25"
+    (tmp_path / "ferme" / "vide.txt").unlink()
+    index(wanted, strict=True)
+    with Collection.open(target) as collection:
+        assert collection.verify()["state"] == "sound"
+        assert collection.search("cheval", SearchOptions(first_stage="dense", rerank=False)).hits
+
+
 def test_strict_makes_no_collection_of_bad_documents(index: Index, target: Path, tmp_path: Path) -> None:
     (tmp_path / "ferme" / "vide.txt").touch()
     with pytest.raises(DocumentError, match=r"vide\.txt"):

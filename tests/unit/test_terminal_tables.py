@@ -63,6 +63,7 @@ def test_a_report_s_record_has_every_count_and_reason() -> None:
         "passages": 0,
         "rejections": [{"where": "a.jsonl", "line": 3, "reason": "no field \x1b[31mtext"}],
         "seconds": {},
+        "notices": [],
     }
 
 

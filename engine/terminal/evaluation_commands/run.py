@@ -53,7 +53,7 @@ def run(
 
     settings = settings_of(context)
     asked = read_questions(questions, only=read_qrels(judged) if judged else None)
-    options = search_options(settings, k=hits, rerank=do_rerank, keys=keys, where=dict(map(flag.pair, where or ())))
+    options = search_options(settings, k=hits, rerank=do_rerank, keys=keys, where=flag.pairs_of(where or ()))
     with open_collection(settings) as target, progress() as report:
         done = run_questions(target, asked, file, options, tag=tag, restart=restart, progress=report)
     note(done.notices)
