@@ -1,5 +1,6 @@
 """The model that a training starts from: seen to be an encoder, cut to the layers wanted, its lower part frozen."""
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["check_base", "check_encoder", "check_libraries", "layers_of", "learning_rates", "prepare"]
+__all__ = ["check_base", "check_encoder", "check_libraries", "layers_of", "learning_rates", "longest", "prepare"]
 
 _LIBRARIES = ("sentence_transformers", "accelerate", "datasets", "ir_measures", "matplotlib")
 _STACKS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers")
@@ -137,6 +138,15 @@ def set_dropout(model: Any, share: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
+
+
+def longest(model: Any) -> int:
+    """Tokens of the longest text that a transformers model has positions for."""
+    table = getattr(getattr(_base(model), "embeddings", None), "position_embeddings", None)
+    if table is None:
+        return sys.maxsize
+    padding = table.padding_idx  # RoBERTa and its kin count positions from there
+    return int(table.num_embeddings) - (0 if padding is None else padding + 1)
 
 
 def learning_rates(model: Any, recipe: Recipe) -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.models import registry
-from engine.training.base import check_encoder, prepare, unloadable
+from engine.training.base import check_encoder, longest, prepare, unloadable
 from engine.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def build(recipe: Recipe, device: str) -> "SentenceTransformer":
         model.prompts = dict(known.prompts)
     if "passage" in model.prompts and not model.prompts.get("document"):
         model.prompts["document"] = model.prompts["passage"]  # the name that encode_document looks for
-    model.max_seq_length = min(recipe.max_length, model.max_seq_length or recipe.max_length)
+    lengths = (recipe.max_length, model.max_seq_length or recipe.max_length, longest(model[0].auto_model))
+    model.max_seq_length = min(lengths)
     prepare(model[0].auto_model, recipe)
     return model
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from engine.errors import TrainingError
 from engine.evaluation.corpora import json_lines, read_corpus
+from engine.evaluation.lines import numbered_lines
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.runs import Run
-from engine.training.examples import Group
+from engine.training.examples import Group, checked_text
 from engine.training.spool import Spool
 
 __all__ = ["Candidates", "Skipped", "from_hard_negatives", "from_qrels", "from_triples", "resolved"]
@@ -29,6 +30,7 @@ class Skipped:
         without_positives: questions none of whose relevant passages the corpus has.
         without_negatives: questions that nothing is left to compare with.
         passages: named passages that the corpus does not have, or that are empty.
+        without_ids: groups of data that name no question, none of which could be held out.
     """
 
     held_out: int = 0
@@ -36,6 +38,7 @@ class Skipped:
     without_positives: int = 0
     without_negatives: int = 0
     passages: int = 0
+    without_ids: int = 0
 
     def lines(self) -> list[str]:
         """One line for each kind that there is."""
@@ -44,9 +47,11 @@ class Skipped:
             (self.without_text, "questions without a text"),
             (self.without_positives, "questions without a relevant passage in the corpus"),
             (self.without_negatives, "questions without a negative"),
-            (self.passages, "passages that the corpus does not have"),
+            (self.passages, "passages that the corpus does not have, or that are empty"),
         )
-        return [f"left out {count:,} {what}" for count, what in told if count]
+        lines = [f"left out {count:,} {what}" for count, what in told if count]
+        taken = f"took {self.without_ids:,} groups whose questions have no ids, held out or not"
+        return [*lines, taken] if self.without_ids else lines
 
 
 @dataclass(slots=True)
@@ -135,7 +140,7 @@ def from_qrels(
     for question, grades in qrels.items():
         relevant = [name for name, grade in grades.items() if grade > 0]
         if not relevant:
-            raise TrainingError(f"question {question!r} has no relevant passage", where=qrels.name)
+            raise TrainingError(f"question {question!r} has no relevant passage", where=_first_line(qrels, question))
         if question in held_out:
             continue
         if run is None:
@@ -144,6 +149,15 @@ def from_qrels(
             drawn = list(run[question].documents) if question in run else []
         found.add(question, relevant, [name for name in drawn if grades.get(name, 0) < 1][:most])
     return found
+
+
+def _first_line(qrels: Qrels, question: str) -> str:
+    """Where judgements, of a file, first name a question."""
+    if not Path(qrels.name).is_file():
+        return qrels.name
+    lines = numbered_lines(Path(qrels.name))
+    found = next((number for number, line in lines if line.split(maxsplit=1)[0] == question.encode()), None)
+    return f"{qrels.name}:{found}"
 
 
 def resolved(
@@ -157,12 +171,15 @@ def resolved(
         corpus: what `read_corpus` reads.
         held_out: questions that no training sees.
         skipped: counted up.
+
+    Raises:
+        TrainingError: a text that no tokenizer takes.
     """
     spool, row = Spool(), array("q", [-1]) * len(candidates.names)
     for passage in read_corpus(corpus):
         number = candidates.names.get(passage.id)
         if number is not None and passage.input.strip():
-            row[number] = spool.append(passage.input)
+            row[number] = spool.append(checked_text(passage.input, f"passage {passage.id!r}", corpus))
     skipped.passages += sum(1 for at in row if at < 0)
     skipped.held_out += sum(1 for question in held_out if question in questions)
     for question, relevant in candidates.positives.items():
@@ -180,4 +197,5 @@ def resolved(
             skipped.without_negatives += bool(positives)
             continue
         labels = (1.0,) * len(positives) + (0.0,) * len(negatives)
-        yield Group(questions[question], (*positives, *negatives), labels)
+        text = checked_text(questions[question], f"question {question!r}", corpus)
+        yield Group(text, (*positives, *negatives), labels)

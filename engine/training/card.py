@@ -7,8 +7,9 @@ from typing import Any
 from engine.errors import DependencyMissing
 from engine.training.dev import MEASURES
 from engine.training.recipes import Recipe
+from engine.training.sources import Origin
 
-__all__ = ["figures", "write_card", "write_curve"]
+__all__ = ["figures", "is_worse", "write_card", "write_curve"]
 
 CURVE = "learning-curve.png"
 _TASKS = {"cross-encoder": "text-ranking", "bi-encoder": "sentence-similarity"}
@@ -32,13 +33,21 @@ def figures(history: Iterable[Mapping[str, float]]) -> list[dict[str, float]]:
     ]
 
 
+def is_worse(history: Iterable[Mapping[str, float]], kept_step: int | None) -> bool:
+    """Whether the base, measured before the first step, was better than what was kept."""
+    found = {entry["step"]: entry[MEASURES[0]] for entry in figures(history)}
+    return kept_step in found and found[kept_step] < found.get(0, 0.0)
+
+
 def write_card(
     folder: Path,
     recipe: Recipe,
     history: Sequence[Mapping[str, float]],
+    origin: Origin,
     *,
     counts: Mapping[str, int],
     kept_step: int | None,
+    first_step: int,
     seconds: float,
 ) -> None:
     """Writes README.md: data and licences, the recipe's numbers, figures on dev questions.
@@ -47,17 +56,19 @@ def write_card(
         folder: of the model.
         recipe: how it was trained.
         history: what was logged.
+        origin: what made the groups.
         counts: what the data held, by name.
         kept_step: the step whose weights these are, None for the last.
-        seconds: that it took.
+        first_step: the one that the last session went on from.
+        seconds: that this session took.
     """
     parts = [
         _front_matter(recipe),
         f"# A {recipe.kind} for French, fine-tuned from {_name(recipe.base)}",
         f"Trained with `fouille train {recipe.kind} --preset {recipe.preset}`, on sentence-transformers' trainer, "
-        f"in {_duration(seconds)}.",
+        f"in {_duration(seconds)}{f' from step {first_step:,} on' if first_step else ''}.",
         "## Data",
-        _data(recipe, counts),
+        _data(recipe, origin, counts),
         "## Recipe",
         _table(("", ""), [(f"`{name}`", _shown(name, value)) for name, value in recipe.numbers().items()]),
         *_figures(history, kept_step),
@@ -81,8 +92,11 @@ def _front_matter(recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
-def _data(recipe: Recipe, counts: Mapping[str, int]) -> str:
+def _data(recipe: Recipe, origin: Origin, counts: Mapping[str, int]) -> str:
     lines = [f"- {_name(spec)}" for spec in recipe.data] or ["- given from Python, not by name"]
+    lines += [f"- scored by {_name(origin.teacher)}"] if origin.teacher else []
+    lines += [f"- without the questions of {_name(origin.held_out)}"] if origin.held_out else []
+    lines += [f"- {line}" for line in origin.skipped.lines()]
     lines += [f"- {count:,} {what}" for what, count in counts.items()]
     lines.append(f"- licences of the data: {recipe.data_licence or 'not stated'}")
     lines.append(f"- licence of this model: {recipe.licence or 'not stated'}")
@@ -98,7 +112,8 @@ def _figures(history: Sequence[Mapping[str, float]], kept_step: int | None) -> l
         for entry in measured
     ]
     told = "Reranking the candidates of dev questions, which took no part in training but chose the step that was kept:"
-    return ["## Figures", told, _table(("step", *MEASURES), rows), f"![loss and figures by step]({CURVE})"]
+    worse = ["The base was better before it was trained."] if is_worse(history, kept_step) else []
+    return ["## Figures", told, *worse, _table(("step", *MEASURES), rows), f"![loss and figures by step]({CURVE})"]
 
 
 def _percent(entry: Mapping[str, float]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from engine.training.base import check_encoder, prepare, unloadable
+from engine.training.base import check_encoder, longest, prepare, unloadable
 from engine.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ def _loaded(name: str, recipe: Recipe, device: str) -> "CrossEncoder":
 
     folder = check_encoder(name, recipe)
     try:
-        return CrossEncoder(
+        model = CrossEncoder(
             str(folder), num_labels=1, max_length=recipe.max_length, device=device, local_files_only=True
         )
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise unloadable(error, name) from error
+    model.max_seq_length = min(recipe.max_length, longest(model.model))
+    return model
 
 
 def loss(model: "CrossEncoder", recipe: Recipe) -> Any:

@@ -50,13 +50,14 @@ class DevSet:
 
     Args:
         questions: at least one with a relevant passage.
+        notices: one line each for what a person should know of them.
 
     Raises:
         TrainingError: none has one.
     """
 
-    def __init__(self, questions: Iterable[DevQuestion]) -> None:
-        self.questions = tuple(questions)
+    def __init__(self, questions: Iterable[DevQuestion], notices: Sequence[str] = ()) -> None:
+        self.questions, self.notices = tuple(questions), tuple(notices)
         if not any(max((*one.grades, *one.missed), default=0) > 0 for one in self.questions):
             raise TrainingError("no dev question has a relevant passage", hint="do the qrels belong to the questions?")
         self._qrels = Qrels({f"q{row}": dict(_graded(one)) for row, one in enumerate(self.questions)}, name="dev")
@@ -93,14 +94,22 @@ def dev_from_groups(path: Path) -> DevSet:
 def dev_from_run(questions: str, qrels: str, run: Path, corpus: str, depth: int) -> DevSet:
     """Dev questions with the first `depth` passages of a TREC run over a corpus.
 
+    A question that the run does not rank, or a passage that the corpus does not have, counts as not found.
+
     Raises:
         EvaluationError: one of them cannot be read, or they do not belong together.
     """
     judged, ranked = read_qrels(qrels), read_run(run)
-    asked = [question for question in read_questions(questions, only=judged) if question.id in ranked]
-    wanted = {name for question in asked for name in ranked[question.id].documents[:depth]}
+    asked = read_questions(questions, only=judged)
+    names = {one.id: ranked[one.id].documents[:depth] if one.id in ranked else () for one in asked}
+    wanted = {name for found in names.values() for name in found}
     texts = dict(CorpusPassages(corpus).inputs({name: row for row, name in enumerate(sorted(wanted))}))
-    return DevSet(_judged(one, ranked[one.id].documents[:depth], texts, judged) for one in asked)
+    lost = (
+        (sum(one.id not in ranked for one in asked), "dev questions that the run does not rank"),
+        (len(wanted) - len(texts), "passages of the run that the corpus does not have"),
+    )
+    notices = [f"{count:,} {what}: counted as not found" for count, what in lost if count]
+    return DevSet((_judged(one, names[one.id], texts, judged) for one in asked), notices)
 
 
 def dev_from_collection(

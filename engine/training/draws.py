@@ -40,6 +40,7 @@ class Draws:
         size: rows of one pass.
         passes: over the groups.
         unused: groups that give the recipe's loss nothing.
+        undrawn: positives that a pass leaves out, where the loss takes one of each group.
 
     Raises:
         TrainingError: there is nothing to learn from.
@@ -47,7 +48,12 @@ class Draws:
 
     def __init__(self, groups: Spool, recipe: Recipe, world: int = 1) -> None:
         self._groups, self._recipe = groups, recipe
-        self._counts = np.array([_count(self._group(row), recipe) for row in range(len(groups))], np.int64)
+        self._counts, self.undrawn = np.zeros(len(groups), np.int64), 0
+        for row in range(len(groups)):
+            group = self._group(row)
+            self._counts[row] = _count(group, recipe)
+            if recipe.loss != "binary" and self._counts[row]:
+                self.undrawn += max(len(group.positives) - 1, 0)
         total = int(self._counts.sum())
         if not total:
             raise TrainingError("the data hold nothing to learn from", hint=_NEEDS[recipe.loss])
@@ -107,10 +113,11 @@ _NEEDS: Mapping[str, str] = {
 
 def _count(group: Group, recipe: Recipe) -> int:
     """How many rows a draw from the group gives."""
-    positives = min(len(group.positives), 1)
-    others = min(1 + recipe.negatives - positives, len(group.passages) - len(group.positives))
+    count = len(group.passages) - len(group.positives)
     if recipe.loss == "binary":
-        return positives + others
+        return len(group.positives) + min(_size(group, recipe) - len(group.positives), count)
+    positives = min(len(group.positives), 1)
+    others = min(_size(group, recipe) - positives, count)
     if recipe.loss in ("listwise", "layerwise"):
         return int(positives + others >= 2)
     if recipe.loss == "margin-mse":
@@ -118,8 +125,13 @@ def _count(group: Group, recipe: Recipe) -> int:
     return int(positives > 0 and (others > 0 or not recipe.negatives))
 
 
+def _size(group: Group, recipe: Recipe) -> int:
+    """Passages of a draw: pairs are judged one by one, so each positive has a row and negatives of its own."""
+    return (1 + recipe.negatives) * (max(len(group.positives), 1) if recipe.loss == "binary" else 1)
+
+
 def _drawn(group: Group, recipe: Recipe, random_: random.Random) -> Iterator[dict[str, Any]]:
-    drawn = sample(group, 1 + recipe.negatives, random_)
+    drawn = sample(group, _size(group, recipe), random_, every_positive=recipe.loss == "binary")
     if recipe.loss == "binary":
         for passage, label in zip(drawn.passages, drawn.labels, strict=True):
             yield {"question": group.question, "passage": passage, "label": float(label)}

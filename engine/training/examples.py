@@ -100,10 +100,15 @@ def checked_text(text: object, what: str, where: str) -> str:
     """The text itself.
 
     Raises:
-        TrainingError: it is no text, or blank.
+        TrainingError: it is no text, blank, or holds half a surrogate pair, which no tokenizer takes.
     """
     if not isinstance(text, str) or not text.strip():
         raise TrainingError(f"{what} has no text", where=where)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"U+{ord(text[error.start]):04X}"
+        raise TrainingError(f"{what} holds a lone surrogate ({found})", where=where) from None
     return text
 
 
@@ -122,14 +127,20 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def sample(group: Group, size: int, random_: random.Random) -> Group:
+def sample(group: Group, size: int, random_: random.Random, *, every_positive: bool = False) -> Group:
     """At most `size` passages of a group: a positive, then negatives, near ones more often than far ones.
 
     The order of a group's negatives is the order of the first stage that found them, hardest first. Half of those
     drawn come from the first quarter, half from the rest, so that a step sees hard ones and easy ones.
+
+    Args:
+        group: to draw from.
+        size: as many passages, or all that there are; with all positives, no fewer than these.
+        random_: draws.
+        every_positive: take all positives, not one of them.
     """
     positives = group.positives
-    first = [random_.choice(positives)] if positives else []
+    first = positives if every_positive else [random_.choice(positives)] if positives else []
     others = [row for row in range(len(group.passages)) if row not in positives]
     wanted = min(size - len(first), len(others))
     near, far = others[: max(len(others) // 4, 1)], others[max(len(others) // 4, 1) :]

@@ -19,6 +19,7 @@ _POSITIVE = ("positive", "pos")
 _NEGATIVE = ("negative", "neg", "negatives")
 _LABEL = ("label", "relevance", "score")
 _COLUMNS = 3
+_HEADER = "a header of judged pairs is question, passage, label"
 
 
 class Judgement(NamedTuple):
@@ -35,7 +36,8 @@ def read_file(path: Path) -> Iterator[Group]:
 
     A JSONL file holds groups (`question`, `passages`, `labels`, perhaps `scores`), triples (`question`, `positive`,
     `negative`; either may be a list) or pairs (`question`, `passage`, `label`), as its first line shows. A TSV file has
-    three columns: a triple of texts or, where the third column of the first line is a number, a judged pair.
+    three columns: a triple of texts or, where the third column of the first line is a number, a judged pair; a first
+    line of their JSONL names is a header.
 
     Raises:
         TrainingError: a line of another kind, an empty text, a label outside [0, 1], or a question without positives.
@@ -55,6 +57,7 @@ def read_file(path: Path) -> Iterator[Group]:
 
 def _from_tsv(path: Path) -> Iterator[Judgement]:
     labelled: bool | None = None
+    texts = numbers = 0  # third columns of triples, but for that of a first line, which may be a header of other names
     for number, line in numbered_lines(path):
         where = f"{path}:{number}"
         try:
@@ -65,14 +68,22 @@ def _from_tsv(path: Path) -> Iterator[Judgement]:
             raise TrainingError(
                 f"{len(fields)} columns where three are expected: question, passage, label, or a triple", where=where
             )
+        number_ = _number(fields[2])
         if labelled is None:
-            labelled = _number(fields[2]) is not None
+            names = [field.strip().casefold() for field in fields]
+            if names[0] in _QUESTION and names[1] in (*_PASSAGE, *_POSITIVE) and names[2] in (*_LABEL, *_NEGATIVE):
+                labelled = names[2] in _LABEL
+                continue
+            labelled = number_ is not None
+            texts = -1
         if labelled:
-            number_ = _number(fields[2])
             yield _judgement(fields[0], fields[1], fields[2] if number_ is None else number_, where)
         else:
+            texts, numbers = texts + (number_ is None), numbers + (number_ is not None)
             yield _judgement(fields[0], fields[1], 1.0, where)
             yield _judgement(fields[0], fields[2], 0.0, where)
+    if numbers and not texts:
+        raise TrainingError("the third column holds numbers, where a triple has a negative", where=path, hint=_HEADER)
 
 
 def _from_jsonl(path: Path) -> Iterator[Judgement]:

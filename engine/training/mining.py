@@ -1,5 +1,6 @@
 """Hard negatives: passages that a first stage finds for a question and that nobody called relevant."""
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class Mining:
             raise InvalidOption(f"ranks {self.first} to {self.last} hold nothing", where="--ranks")
         if self.negatives < 1:
             raise InvalidOption(f"{self.negatives} negatives are none", where="--negatives")
+        if self.max_score is not None and not 0 <= self.max_score <= 1:
+            raise InvalidOption(f"{self.max_score:g} is not in [0, 1]", where="--max-score")
+        if self.margin is not None and not math.isfinite(self.margin):
+            raise InvalidOption(f"{self.margin:g} is no number of logits", where="--margin")
 
 
 @dataclass(slots=True)
@@ -58,6 +63,7 @@ class MineReport:
         negatives: in all.
         without_positives: questions left out because the qrels name no relevant document that the collection has.
         without_negatives: questions left out because nothing was left to learn from.
+        copies: passages left out because a relevant one has the same text.
         dropped: passages left out because the reranker called them relevant.
     """
 
@@ -65,6 +71,7 @@ class MineReport:
     negatives: int = 0
     without_positives: int = 0
     without_negatives: int = 0
+    copies: int = 0
     dropped: int = 0
 
 
@@ -105,7 +112,10 @@ def mine(
             continue
         z = standardised(np.array([hit.score for hit in result.hits], np.float64))
         of = {hit.key: float(score) for hit, score in zip(result.hits, z, strict=True)}
-        found = [hit for hit in result.hits[mining.first - 1 :] if hit.key not in relevant]
+        others = [hit for hit in result.hits[mining.first - 1 :] if hit.key not in relevant]
+        known = set(positives.values())
+        found = [hit for hit in others if passage_input(hit.title, hit.text) not in known]
+        report.copies += len(others) - len(found)
         if reranker is not None:
             kept = _not_too_good(reranker, question.text, list(positives.values()), found, mining)
             report.dropped += len(found) - len(kept)

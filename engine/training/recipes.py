@@ -31,6 +31,8 @@ _FROM_ONE = (
     "evaluate_every",
     "patience",
 )
+_SEEDS = 2**32
+"""numpy's generator, which the trainer seeds too, takes no higher seed."""
 _FROM_ZERO = ("negatives", "frozen", "boost", "anchor", "warmup", "weight_decay", "seed")
 
 
@@ -49,7 +51,7 @@ class Recipe:
         start: a student that has these layers and has begun to learn (`layerwise`); None starts from the base's own.
         frozen: so many of the lowest layers, and the embeddings, are left as they are; None trains everything.
         bitfit: of the base, biases and layer norms alone learn (Ben Zaken et al. 2022); the matrices stay as they are.
-        max_length: tokens of a pair, or of a text.
+        max_length: tokens of a pair, or of a text; no more are read than the base has positions for.
         examples: at most this many pairs (`binary`) or groups are drawn; None takes what there is.
         negatives: to each positive; 0 leaves a contrastive loss those of the batch.
         redraw: whether each pass over the data draws other negatives; False repeats the same examples.
@@ -121,6 +123,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise TrainingError(f"{name} is {value:g}, not a number from 0 up", where=self.preset)
+        if self.seed >= _SEEDS:
+            raise TrainingError(f"seed is {self.seed}, not below 2^32", where=self.preset)
         if not self.negatives and self.loss != "contrastive":
             raise TrainingError(f"{self.loss} needs negatives", where=self.preset)
         if self.loss == "layerwise" and self.layers is None:
@@ -172,9 +176,11 @@ def resolve_recipe(
         known = [name for name, values in PRESETS.items() if values["kind"] == kind]
         raise TrainingError(f"no preset {preset!r} for a {kind}", hint=f"known: {', '.join(known)}")
     values: dict[str, Any] = {**PRESETS[preset]}
-    if file is not None:
-        values |= _checked(_read(Path(file)), str(file))
-    values |= _checked({name: value for name, value in (flags or {}).items() if value is not None}, "flags")
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    for layer, where in ((_read(Path(file)) if file is not None else {}, str(file)), (given, "flags")):
+        if "epochs" in layer:
+            values.pop("steps", None)  # which would decide: whoever names epochs alone means them
+        values |= _checked(layer, where)
     values |= {name: tuple(values[name]) for name in _LISTS if values.get(name) is not None}
     return Recipe(**{**values, "preset": preset, "kind": kind})
 

@@ -1,30 +1,35 @@
 """One training from start to end: rows, arguments, checkpoints, evaluation, interruption; the trainer does the rest."""
 
+import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import DeviceError, StorageError, TrainingError
+from engine.models.architecture import read_json
 from engine.records import Progress
 from engine.training import base, bi_encoder, cross_encoder, processes
 from engine.training.card import write_card, write_curve
 from engine.training.dev import MEASURES, DevSet
 from engine.training.draws import Draws, spooled
-from engine.training.examples import Group
+from engine.training.examples import Group, record_of
 from engine.training.quiet import quiet
 from engine.training.recipes import Recipe
+from engine.training.sources import Origin
 from engine.training.spool import Spool
 
 if TYPE_CHECKING:
     from engine.training.watch import Log, Watch
 
-__all__ = ["TrainReport", "train"]
+__all__ = ["TrainReport", "has_checkpoint", "is_free", "train"]
 
 CHECKPOINTS = "checkpoints"
+_BEGUN = "recipe.json"
+_DIGEST = "sha256 of the groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,11 @@ class TrainReport:
         folder: of the model.
         steps: of the optimiser.
         examples: rows seen.
-        seconds: wall time.
+        seconds: wall time, of this session's steps where it went on from a checkpoint.
         history: what was logged: step, loss, learning rate, figures.
         interrupted: whether it stopped early, with a checkpoint to go on from.
         kept_step: the step whose weights were kept, the last one where there were no dev questions.
+        first_step: the one that this session went on from, 0 where it began.
         counts: what the data held, by name.
     """
 
@@ -49,6 +55,7 @@ class TrainReport:
     history: tuple[dict[str, float], ...]
     interrupted: bool = False
     kept_step: int = 0
+    first_step: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -62,6 +69,7 @@ def train(
     progress: Progress | None = None,
     dev: DevSet | None = None,
     log: "Log | None" = None,
+    origin: Origin | None = None,
 ) -> TrainReport:
     """Fine-tunes a model of the recipe's kind.
 
@@ -73,23 +81,28 @@ def train(
         groups: what it learns from, read once.
         output: folder of the model.
         device: auto, cpu or cuda; several GPUs through torchrun or accelerate.
-        resume: go on from the last checkpoint, with the recipe that it was made by.
+        resume: go on from the last checkpoint, with the recipe, the data and the teacher that it was made by.
         progress: called with ("reading", groups, None) and ("training", step, steps).
         dev: dev questions to measure every `evaluate_every` steps; the best checkpoint is kept.
         log: called with each loss and figure, by the first process alone.
+        origin: what made the groups, for the card, and to go on with the same.
 
     Raises:
-        TrainingError: data that cannot be learnt from, a base that is no encoder, no checkpoint to go on from.
+        TrainingError: data that cannot be learnt from, a base that is no encoder, no checkpoint to go on from, or one
+            of another recipe or other data.
         DependencyMissing: the extra `train` is not installed.
     """
     base.check_libraries()
-    folder = Path(output)
+    folder, origin, digest = Path(output), origin or Origin(), hashlib.sha256()
+    told = {**recipe.numbers(), "teacher": origin.teacher, "held_out": origin.held_out}
     with quiet():
         base.check_base(recipe)
-        _ready(folder, recipe, resume=resume)
-        spool = spooled(_counted(groups, progress), Spool())
+        _ready(folder, told, resume=resume)
+        # A teacher's scores may differ in their last digits from one machine to another: its name stands for them.
+        spool = spooled(_counted(groups, progress, digest, scored=origin.teacher is None), Spool())
         rows = Draws(spool, recipe, processes.count())
-        trainer, watch = _trainer(recipe, rows, folder, device, dev, progress, log)
+        _begin(folder, {**told, _DIGEST: digest.hexdigest()}, resume=resume)
+        trainer, watch = _trainer(recipe, rows, folder, device, dev, progress, log, resume=resume)
         started = time.monotonic()
         try:
             trainer.train(resume_from_checkpoint=resume or None)
@@ -97,7 +110,12 @@ def train(
             watch.give_back()
         seconds = time.monotonic() - started
         state = trainer.state
-        counts = {"groups": len(spool), "groups that the loss cannot use": rows.unused, "examples in a pass": rows.size}
+        counts = {
+            "groups": len(spool),
+            "groups that the loss cannot use": rows.unused,
+            "positives that a pass leaves out, where it draws one of each group": rows.undrawn,
+            "examples in a pass": rows.size,
+        }
         report = TrainReport(
             folder=folder,
             steps=state.global_step,
@@ -106,41 +124,71 @@ def train(
             history=tuple(state.log_history),
             interrupted=watch.interrupted,
             kept_step=_kept(state),
+            first_step=watch.first_step,
             counts={what: count for what, count in counts.items() if count},
         )
         trainer.accelerator.wait_for_everyone()  # the others may still write to, or read from, the last checkpoint
         if not report.interrupted and processes.is_first():
-            _write(trainer.model, recipe, report)
+            _write(trainer.model, recipe, report, origin)
     return report
 
 
-def _ready(folder: Path, recipe: Recipe, *, resume: bool) -> None:
-    """The folder made, and seen to hold a checkpoint of the same recipe where one is wanted."""
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a training can go on there."""
     from transformers.trainer_utils import get_last_checkpoint
 
-    path = folder / CHECKPOINTS / "recipe.json"
-    wanted = recipe.numbers()
+    path = folder / CHECKPOINTS
+    return path.is_dir() and get_last_checkpoint(str(path)) is not None
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a training may begin there: what one left that came to no checkpoint does not count."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {CHECKPOINTS} and not has_checkpoint(folder)
+
+
+def _ready(folder: Path, told: Mapping[str, Any], *, resume: bool) -> None:
+    """The folder made, or seen to hold a checkpoint of the same recipe; before any data is read."""
     if resume:
-        if not path.parent.is_dir() or get_last_checkpoint(str(path.parent)) is None:
+        if not has_checkpoint(folder):
             raise TrainingError("there is no checkpoint to go on from", where=folder, hint="start without --resume")
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
-        other = [f"{name} {found.get(name)} / {value}" for name, value in wanted.items() if found.get(name) != value]
+        found = _begun(folder)
+        other = [f"{name} {found.get(name)} / {value}" for name, value in told.items() if found.get(name) != value]
         if other:
             raise TrainingError(f"was begun with another recipe: {', '.join(other)}", where=folder)
-        return
-    if not processes.is_first():
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, ensure_ascii=False, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror or error}", where=folder) from error
+    elif processes.is_first():
+        try:
+            (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot be written: {error.strerror or error}", where=folder) from error
 
 
-def _counted(groups: Iterable[Group], progress: Progress | None) -> Iterable[Group]:
+def _begin(folder: Path, told: Mapping[str, Any], *, resume: bool) -> None:
+    """What the checkpoints are made by, written down, or seen to be the same; once all data is read."""
+    if resume:
+        if _begun(folder).get(_DIGEST) != told[_DIGEST]:
+            raise TrainingError("was begun with other data", where=folder, hint="start anew in another folder")
+    elif processes.is_first():
+        try:
+            content = json.dumps(told, ensure_ascii=False, indent=1)
+            (folder / CHECKPOINTS / _BEGUN).write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"cannot be written: {error.strerror or error}", where=folder) from error
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    return read_json(folder / CHECKPOINTS / _BEGUN) or {}
+
+
+def _counted(
+    groups: Iterable[Group], progress: Progress | None, digest: "hashlib._Hash", *, scored: bool
+) -> Iterable[Group]:
     for number, group in enumerate(groups, 1):
         if progress and not number % 100:
             progress("reading", number, None)
+        record = record_of(group if scored else replace(group, scores=None))
+        digest.update(json.dumps(record).encode())
         yield group
 
 
@@ -152,6 +200,8 @@ def _trainer(
     dev: DevSet | None,
     progress: Progress | None,
     log: "Log | None",
+    *,
+    resume: bool,
 ) -> "tuple[Any, Watch]":
     from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
 
@@ -164,7 +214,7 @@ def _trainer(
     callbacks: list[Any] = [watch]
     if dev is not None and recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe.patience))
-    arguments = _arguments(recipe, folder, chosen, measured=dev is not None)
+    arguments = _arguments(recipe, folder, chosen, measured=dev is not None, resume=resume)
     common = {"train_dataset": rows, "callbacks": callbacks}
     trainer: Any
     if recipe.kind == "cross-encoder":
@@ -194,13 +244,13 @@ def _trainer(
     return trainer, watch
 
 
-def _arguments(recipe: Recipe, folder: Path, device: str, *, measured: bool) -> dict[str, Any]:
+def _arguments(recipe: Recipe, folder: Path, device: str, *, measured: bool, resume: bool) -> dict[str, Any]:
     half = _half(recipe, device)
     length = {"max_steps": recipe.steps} if recipe.steps is not None else {"num_train_epochs": 1}  # passes are rows
     best = {
         "eval_strategy": "steps",
         "eval_steps": recipe.evaluate_every,
-        "eval_on_start": True,
+        "eval_on_start": not resume,  # it would count against the patience
         "load_best_model_at_end": True,
         "metric_for_best_model": f"eval_{MEASURES[0]}",
         "greater_is_better": True,
@@ -265,16 +315,18 @@ def _kept(state: Any) -> int:
     return int(best.rpartition("-")[2]) if best else int(state.global_step)
 
 
-def _write(model: Any, recipe: Recipe, report: TrainReport) -> None:
+def _write(model: Any, recipe: Recipe, report: TrainReport, origin: Origin) -> None:
     """The model, its card and its curve; then the checkpoints, which hold more than a model's folder may, go."""
     try:
         model.save_pretrained(str(report.folder), create_model_card=False)
         write_card(
             report.folder,
-            recipe,
+            replace(recipe, max_length=model.max_seq_length),
             report.history,
+            origin,
             counts=report.counts,
             kept_step=report.kept_step,
+            first_step=report.first_step,
             seconds=report.seconds,
         )
         write_curve(report.folder, report.history)

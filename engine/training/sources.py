@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.errors import TrainingError
+from engine.errors import EvaluationError, TrainingError
 from engine.evaluation.corpora import IRDS, irds_dataset
 from engine.evaluation.lines import numbered_lines
 from engine.evaluation.mmarco import MMarco, held_out_questions, id_triples
 from engine.evaluation.qrels import Qrels, read_qrels
 from engine.evaluation.questions import read_questions
-from engine.evaluation.runs import read_run
+from engine.evaluation.runs import decode_id, read_run
 from engine.training import judged
 from engine.training.candidates import (
     Candidates,
@@ -23,12 +23,13 @@ from engine.training.candidates import (
 )
 from engine.training.examples import Group
 
-__all__ = ["Source", "parse_source", "read_held_out", "read_source"]
+__all__ = ["Origin", "Source", "parse_source", "read_held_out", "read_source"]
 
 MMARCO = "mmarco:"
 _WEIGHTED = re.compile(r"(?P<spec>.+)@(?P<times>[1-9]\d*)")
 _PARTIES = ("mmarco/", "msmarco-passage/")
 _COLUMNS_OF_TRIPLES = 3
+_COLUMNS_OF_TREC = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,26 @@ class Source:
     name: str
     beside: Path | None = None
     times: int = 1
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether its questions have ids, by which some can be held out."""
+        return self.name.startswith((MMARCO, IRDS)) or Path(self.name).is_dir()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What made the groups of a training, beside the data that the recipe names.
+
+    Attributes:
+        teacher: the cross-encoder that scored them.
+        held_out: the list of questions that were never taken.
+        skipped: counted up while they are read.
+    """
+
+    teacher: str | None = None
+    held_out: str | None = None
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 def parse_source(spec: str) -> Source:
@@ -75,6 +96,7 @@ def read_source(
         EvaluationError: a file of the field's formats is broken, named by its line.
     """
     for group in _groups(source, negatives, seed, held_out, skipped):
+        skipped.without_ids += held_out is not None and not source.has_ids
         for _ in range(source.times):
             yield group
 
@@ -149,12 +171,27 @@ def _from_mmarco(
 
 
 def read_held_out(path: Path) -> frozenset[str]:
-    """Ids of questions that no training may see: of the train-eval triples, or of a file with one id a line.
+    """Ids of questions that no training may see: of the train-eval triples, or else the first column of each line.
+
+    So a line may be an id alone, an id, a tab and the question, or a judgement of TREC's or BEIR's qrels. Three columns
+    without BEIR's header are triples, of which the protocol's 500 questions count.
 
     Raises:
-        EvaluationError: the file cannot be read, or a line is neither.
+        EvaluationError: the file cannot be read, or a line is none of these.
     """
     _, first = next(numbered_lines(path), (1, b""))
-    if len(first.split()) == _COLUMNS_OF_TRIPLES:
+    columns = _columns(first)
+    if len(columns) == _COLUMNS_OF_TRIPLES and columns[0] != b"query-id":
         return frozenset(held_out_questions(path))
-    return frozenset(line.decode(errors="replace").strip() for _, line in numbered_lines(path))
+    found = set()
+    for number, line in numbered_lines(path):
+        columns = _columns(line)
+        if b"\t" not in line.strip() and len(columns) not in (1, _COLUMNS_OF_TREC):
+            reason = "an id, an id, a tab and a question, or a judgement is expected"
+            raise EvaluationError(reason, where=f"{path}:{number}")
+        found.add(decode_id(columns[0], path, number))
+    return frozenset(found)
+
+
+def _columns(line: bytes) -> list[bytes]:
+    return line.strip().split(b"\t") if b"\t" in line.strip() else line.split()

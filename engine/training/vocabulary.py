@@ -296,11 +296,12 @@ def _write_rest(source: Path, made: Path, vocabulary: Vocabulary, ids: Sequence[
         told["tokenizer_config.json"] = tokenizer
     for name, content in told.items():
         write(made / name, [json.dumps(content, ensure_ascii=False, indent=1).encode()])
-    left = (*registry.LEFT_THERE, *_OF_THE_OLD, "*.safetensors", ".*")
+    weights = {path.name for path in source.glob("*.safetensors")}  # but not those of a module in a folder of its own
+    done, left = {*told, *weights}, (*registry.LEFT_THERE, *_OF_THE_OLD, ".*")
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source).as_posix()
         wanted = any(fnmatch(name, pattern) for pattern in (*registry.DOWNLOADED, "README.md", "LICENSE*"))
-        if path.is_file() and wanted and name not in told and not any(fnmatch(name, pattern) for pattern in left):
+        if path.is_file() and wanted and name not in done and not any(fnmatch(name, pattern) for pattern in left):
             write(made / name, [path.read_bytes()])
 
 

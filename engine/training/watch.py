@@ -20,10 +20,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     Attributes:
         interrupted: whether Ctrl-C was pressed, in any process.
+        first_step: the one that the training went on from, 0 where it began.
     """
 
     def __init__(self, progress: Progress | None, log: Log | None) -> None:
-        self.interrupted = False
+        self.interrupted, self.first_step = False, 0
         self._progress, self._log = progress, log
         self._before: Any = None
 
@@ -33,6 +34,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._before = signal.signal(signal.SIGINT, self._stop)
         except ValueError:
             self._before = None
+        self.first_step = state.global_step
         self._report(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -18,6 +18,7 @@ from engine.evaluation.runs import Run, write_run
 from engine.training.dev import dev_from_run
 from engine.training.examples import Group
 from engine.training.recipes import PRESETS, Kind, Recipe
+from engine.training.session import TrainReport
 from engine.training.teacher import taught
 
 pytest.importorskip("accelerate")
@@ -84,14 +85,41 @@ def test_command_refuses_bad_data_before_it_trains(tiny: SimpleNamespace, data: 
         (["--preset", "x"], "no preset 'x'"),
         (["--layers", "a"], "no list of layers"),
         (["--dev", "absent"], "dev questions need their judgements"),
+        (["--dev", __file__, "--dev-run", "r"], "dev questions need their judgements"),
         (["--dev", "q.tsv", "--dev-qrels", "x", "--dev-run", "r"], "--dev-corpus"),
         (["--resume"], "no checkpoint to go on from"),
+        (["--patience", "3"], "--patience: there are no dev questions"),
+        (["--dev-qrels", "x"], "--dev-qrels: there are no dev questions"),
+        (["--dev-run", "x"], "--dev-run: there are no dev questions"),
     ],
 )
 def test_command_refuses_flags_that_do_not_go_together(
     tiny: SimpleNamespace, data: Path, tmp_path: Path, flags: list[str], reason: str
 ) -> None:
     done = train("cross-encoder", tiny.reranker, data, tmp_path / "m", *flags)
+    assert isinstance(done.exception, FouilleError)
+    assert reason in str(done.exception)
+
+
+def test_rejected_training_can_begin_again(tiny: SimpleNamespace, data: Path, tmp_path: Path) -> None:
+    sound = data.read_text("utf-8")
+    data.write_text(sound + "{", "utf-8")
+    assert isinstance(train("bi-encoder", tiny.encoder, data, tmp_path / "m").exception, FouilleError)
+    data.write_text(sound, "utf-8")
+    done = train("bi-encoder", tiny.encoder, data, tmp_path / "m")
+    assert done.exit_code == 0, done.output
+    assert "8 groups, 8 examples in a pass" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("data.jsonl", "the data name no question by its id"), ("animaux", "none of its ids is in")]
+)
+def test_command_refuses_a_held_out_list_that_holds_nothing_out(
+    tiny: SimpleNamespace, data: Path, beir: Path, tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "ids.txt").write_text("autre\n", "utf-8")
+    flags = ["--held-out", str(tmp_path / "ids.txt")]
+    done = train("bi-encoder", tiny.encoder, tmp_path / name, tmp_path / "m", *flags)
     assert isinstance(done.exception, FouilleError)
     assert reason in str(done.exception)
 
@@ -124,6 +152,17 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
     assert train("cross-encoder", tiny.reranker, data, tmp_path / "m", "--resume").exit_code == 0
 
 
+def test_summary_has_this_sessions_rate_and_says_that_the_base_was_better(
+    tiny: SimpleNamespace, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = tuple({"step": step, "eval_nDCG@10": 1 / (1 + step), "eval_MRR@10": 0.5} for step in (0, 10))
+    report = TrainReport(tmp_path / "m", 10, 40, 2.0, history, kept_step=10, first_step=6)
+    monkeypatch.setattr("engine.training.session.train", lambda *_, **__: report)
+    done = train("cross-encoder", tiny.reranker, data, tmp_path / "m")
+    assert "10 steps, 40 examples, 2.00 steps/s" in done.stderr
+    assert "fouille: the base was better before it was trained" in done.stderr
+
+
 def test_teacher_scores_every_passage_in_its_place(groups: list[Group]) -> None:
     teacher = SimpleNamespace(score_pairs=lambda pairs, **_: _lengths(pairs))
     found = list(taught(groups * 20, teacher))
@@ -141,6 +180,19 @@ def test_dev_questions_of_a_run_count_what_the_run_missed(beir: Path, tmp_path: 
     ranked = {"q0": {"loup-forêt": 2.0, "chat-maison": 1.0}, "q1": {"loup-forêt": 1.0}}
     write_run(Run(ranked), tmp_path / "r.trec")
     dev = dev_from_run(str(beir), str(beir), tmp_path / "r.trec", str(beir), 10)
-    assert [(one.grades, one.missed) for one in dev.questions] == [((0, 1), ()), ((0,), (1,))]
+    found = [(one.grades, one.missed) for one in dev.questions]
+    assert found == [((0, 1), ()), ((0,), (1,)), *[((), (1,))] * 6]
     best = dev.measure(lambda pairs: _lengths([(q, p if "chat" in p else "") for q, p in pairs]))
-    assert best == {"nDCG@10": 0.5, "MRR@10": 0.5}
+    assert best == {"nDCG@10": 1 / 8, "MRR@10": 1 / 8}
+
+
+def test_dev_questions_and_passages_that_cannot_be_found_count_and_are_told(beir: Path, tmp_path: Path) -> None:
+    qrels = tmp_path / "dev.qrels"
+    qrels.write_text("q0 0 chat-maison 1\nq1 0 chien-jardin 1\nq2 0 cheval-forêt 1\n", "utf-8")
+    write_run(Run({"q0": {"chat-maison": 2.0, "absent": 1.0}, "q1": {"autre": 1.0}}), tmp_path / "r.trec")
+    dev = dev_from_run(str(beir), str(qrels), tmp_path / "r.trec", str(beir), 10)
+    assert dev.notices == (
+        "1 dev questions that the run does not rank: counted as not found",
+        "2 passages of the run that the corpus does not have: counted as not found",
+    )
+    assert dev.measure(lambda pairs: _lengths(pairs))["nDCG@10"] == pytest.approx(1 / 3)

@@ -32,7 +32,9 @@ WANTED = Group("q", ("oui", "non", "peut-être"), (1.0, 0.0, 0.0))
     [
         ("groups.jsonl", '{"question": "q", "passages": ["oui", "non", "peut-être"], "labels": [1, 0, 0]}'),
         ("pairs.tsv", "q\toui\t1\nq\tnon\t0\nq\tpeut-être\t0.0"),
+        ("pairs.tsv", "question\tpassage\tlabel\nq\toui\t1\nq\tnon\t0\nq\tpeut-être\t0.0"),
         ("triples.tsv", "q\toui\tnon\nq\toui\tpeut-être"),
+        ("triples.tsv", "Query\tPositive\tNegative\nq\toui\tnon\nq\toui\tpeut-être"),
         ("triples.jsonl", '{"query": "q", "positive": "oui", "negative": ["non", "peut-être"]}'),
         (
             "pairs.jsonl",
@@ -59,10 +61,17 @@ def test_lines_of_a_question_need_not_be_together(tmp_path: Path) -> None:
         ("a.tsv", "q\toui\t1\nq\tnon\tbof\n", 2, "the label 'bof'"),
         ("a.tsv", "q\toui\t1\nq\t \t0\n", 2, "the passage has no text"),
         ("a.tsv", "q\toui\n", 1, "2 columns"),
+        ("a.tsv", "question\tpassage\tlabel\nq\toui\tbof\n", 2, "the label 'bof'"),
         ("a.tsv", "q\toui\t1\nr\tnon\t0\n", 2, "the question has no positive"),
         ("a.jsonl", '{"question": "q", "positive": "oui"}', 1, "the passage has no text"),
         ("a.jsonl", '{"question": "q", "passages": ["a"], "labels": [NaN]}', 1, "the label nan"),
         ("a.jsonl", '{"question": "q", "passages": ["a", ""], "labels": [1, 0]}', 1, "passage 2 has no text"),
+        (
+            "a.jsonl",
+            '{"question": "q", "passages": ["a", "\\ud800"], "labels": [1, 0]}',
+            1,
+            "passage 2 holds a lone surr",
+        ),
         ("a.jsonl", '{"question": "q", "passages": ["a"], "labels": [0]}', 1, "no positive and no scores"),
         ("a.jsonl", '{"question": "q", "passages": ["a"], "labels": [1, 0]}', 1, "as many labels"),
         ("a.jsonl", '{"question": "q", "passages": ["a"], "labels": [1], "scores": ["x"]}', 1, "as many scores"),
@@ -73,6 +82,12 @@ def test_bad_line_is_named(tmp_path: Path, name: str, text: str, line: int, reas
     (tmp_path / name).write_text(text, "utf-8")
     with pytest.raises(FouilleError, match=rf"{name}:{line}: .*{re.escape(reason)}"):
         read(tmp_path / name)
+
+
+def test_labels_under_a_header_of_other_names_are_not_taken_for_negatives(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("demande\textrait\tnote\nq\toui\t1\nq\tnon\t0\n", "utf-8")
+    with pytest.raises(TrainingError, match=r"third column holds numbers.*question, passage, label"):
+        read(tmp_path / "a.tsv")
 
 
 def test_group_without_positive_may_learn_from_scores(jsonl) -> None:
@@ -106,16 +121,18 @@ def test_beir_folder_takes_negatives_of_a_run_in_its_order(beir: Path, tmp_path:
 
 def test_question_without_relevant_passage_is_refused(beir: Path) -> None:
     (beir / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\tchat-maison\t0\n", "utf-8")
-    with pytest.raises(TrainingError, match="'q1' has no relevant passage"):
+    with pytest.raises(TrainingError, match=r"train.tsv:2: question 'q1' has no relevant passage"):
         read(beir)
 
 
 def test_what_the_corpus_lacks_is_counted(beir: Path) -> None:
     with (beir / "qrels" / "train.tsv").open("a") as stream:
-        stream.write("\nq0\tabsent\t1")
+        stream.write("\nq0\tabsent\t1\nq0\tvide\t1")
+    with (beir / "corpus.jsonl").open("a") as stream:
+        stream.write('\n{"_id": "vide", "title": "", "text": " "}')
     skipped = Skipped()
     assert len(read(beir, skipped=skipped)) == 8
-    assert skipped.lines() == ["left out 1 passages that the corpus does not have"]
+    assert skipped.lines() == ["left out 2 passages that the corpus does not have, or that are empty"]
 
 
 def test_evaluation_questions_of_the_protocol_are_never_sampled(mmarco: Path) -> None:
@@ -150,6 +167,44 @@ def test_held_out_list_is_read_from_triples_or_ids(mmarco: Path, tmp_path: Path)
     (tmp_path / "ids.txt").write_text("100\n101\n", "utf-8")
     triples = mmarco / "msmarco-qidpidtriples.rnd-shuf.train-eval.tsv"
     assert read_held_out(triples) == read_held_out(tmp_path / "ids.txt") == {"100", "101"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "q1\nq2\n",
+        "q1\toù dort le chat ?\nq2\toù dort\tle chien ?\n",
+        "q1\toui non\nq2\toui\n",
+        "q1 0 d1 1\nq2 0 d2 1\nq2 0 d3 0\n",
+        "q1\t0\td1\t1\nq2\t0\td2\t1\n",
+        "query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t1\n",
+    ],
+)
+def test_held_out_list_may_be_questions_or_qrels(tmp_path: Path, text: str) -> None:
+    (tmp_path / "held.tsv").write_text(text, "utf-8")
+    assert read_held_out(tmp_path / "held.tsv") - {"query-id"} == {"q1", "q2"}
+
+
+def test_line_of_a_held_out_list_that_is_no_id_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "held.txt").write_text("q1\nq2 ou q3 peut-être bien\n", "utf-8")
+    with pytest.raises(FouilleError, match=r"held.txt:2: an id"):
+        read_held_out(tmp_path / "held.txt")
+
+
+def test_groups_of_which_none_could_be_held_out_are_counted(beir: Path, jsonl) -> None:
+    skipped = Skipped()
+    path = jsonl({"question": "q", "passages": ["a", "b"], "labels": [1, 0]})
+    assert len(read(beir, held_out={"q0"}, skipped=skipped)) == 7
+    assert len(read(f"{path}@2", held_out={"q0"}, skipped=skipped)) == 2
+    assert (skipped.held_out, skipped.without_ids) == (1, 1)
+    assert "took 1 groups whose questions have no ids, held out or not" in skipped.lines()
+
+
+def test_lone_surrogate_in_a_passage_of_a_corpus_is_refused(beir: Path) -> None:
+    text = (beir / "corpus.jsonl").read_text("utf-8").replace("Le chat", "Le chat \\ud800")
+    (beir / "corpus.jsonl").write_text(text, "utf-8")
+    with pytest.raises(TrainingError, match=r"passage 'chat-maison' holds a lone surrogate \(U\+D800\)"):
+        read(beir)
 
 
 def test_drawn_negatives_are_an_even_sample() -> None:
@@ -196,6 +251,18 @@ def test_binary_rows_keep_the_ratio_whatever_the_limit(groups: list[Group], reci
     labels = np.array([rows[number]["label"] for number in range(len(rows))])
     assert (rows.size, rows.passes, len(rows)) == (12, 3, 36)
     assert labels.sum() == 12
+
+
+def test_every_positive_has_a_pair_and_negatives_of_its_own(recipe_of) -> None:
+    passages = tuple(f"passage {row}" for row in range(14))
+    few = Group("q", passages[:7], (1.0,) * 3 + (0.0,) * 4)
+    many = Group("q", passages, (1.0,) * 3 + (0.0,) * 11)
+    for group, negatives in ((few, 4), (many, 6)):
+        rows = Draws(spooled([group], Spool()), recipe_of("mmarco-l6", epochs=1, steps=None))
+        drawn = {(row["passage"], row["label"]) for row in (rows[number] for number in range(rows.size))}
+        assert {passage for passage, label in drawn if label} == set(passages[:3])
+        assert (rows.size, len(drawn), rows.undrawn) == (3 + negatives, 3 + negatives, 0)
+    assert Draws(spooled([many], Spool()), recipe_of("bi-encoder")).undrawn == 2
 
 
 def test_fixed_examples_return_in_every_pass_and_redrawn_ones_change(groups: list[Group], recipe_of) -> None:

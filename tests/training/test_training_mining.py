@@ -1,6 +1,8 @@
 """Hard negatives: which ranks they come from, and what is left out."""
 
+import json
 from collections.abc import Iterator
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,23 @@ def test_unknown_positives_are_counted(collection: Collection, beir: Path) -> No
 def test_ranks_that_hold_nothing_are_refused() -> None:
     with pytest.raises(InvalidOption, match="ranks 5 to 4"):
         Mining(first=5, last=4)
+
+
+@pytest.mark.parametrize("flags", [{"max_score": 1.5}, {"max_score": -0.5}, {"max_score": nan}, {"margin": nan}])
+def test_thresholds_that_mean_nothing_are_refused(flags: dict[str, float]) -> None:
+    with pytest.raises(InvalidOption, match=f"--{next(iter(flags)).replace('_', '-')}"):
+        Mining(**flags)
+
+
+def test_copy_of_a_positive_is_no_negative(beir: Path, tmp_path: Path) -> None:
+    corpus = (beir / "corpus.jsonl").read_text("utf-8")
+    copied = json.loads(corpus.splitlines()[0]) | {"_id": "copie"}
+    (beir / "corpus.jsonl").write_text(f"{corpus}\n{json.dumps(copied)}", "utf-8")
+    with Collection.create(tmp_path / "c", first_stage="bm25", splitter="none") as made:
+        made.update([open_source(str(beir), columns=None)])
+        groups, report = mined(made, beir, Mining())
+    assert report.copies == 1
+    assert all(group.passages[0] not in group.passages[1:] for group in groups)
 
 
 def test_command_writes_groups_that_training_reads(collection: Collection, beir: Path, tmp_path: Path) -> None:

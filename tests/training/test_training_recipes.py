@@ -34,6 +34,17 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
     assert (recipe.data, recipe.licence) == (("a.jsonl@2",), "MIT")
 
 
+def test_epochs_alone_are_not_overruled_by_the_steps_of_what_they_change(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text("epochs = 2\n", "utf-8")
+    recipe = resolve_recipe("mmarco-me5", "cross-encoder", file=file)
+    assert (recipe.epochs, recipe.steps) == (2, None)
+    file.write_text("steps = 7\n", "utf-8")
+    for flags, wanted in (({"epochs": 3}, (3, None)), ({"epochs": 3, "steps": 5}, (3, 5)), ({}, (1, 7))):
+        recipe = resolve_recipe("mmarco-me5", "cross-encoder", file=file, flags=flags)
+        assert (recipe.epochs, recipe.steps) == wanted
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
@@ -49,6 +60,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
         ({"negatives": 0}, "needs negatives"),
         ({"loss": "layerwise"}, "layerwise needs layers"),
         ({"start": "student"}, "start is a student's, and binary trains the base"),
+        ({"seed": 99_999_999_999}, r"seed is 99999999999, not below 2\^32"),
         ({"warmup": -1.0}, "warmup is -1"),
         ({"layer_decay": 1.5}, r"not in \(0, 1\]"),
         ({"dropout": 1.0}, r"dropout is 1, not in \[0, 1\)"),

@@ -1,8 +1,11 @@
 """A training from start to end: the same weights twice, the same after Ctrl-C, and a folder that everyone loads."""
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +15,13 @@ import pytest
 from engine.errors import DependencyMissing, FouilleError, ModelNotFound, TrainingError
 from engine.models import BiEncoder, CrossEncoder
 from engine.training import base
+from engine.training.candidates import Skipped
+from engine.training.card import figures, is_worse, write_card
 from engine.training.dev import DevQuestion, DevSet
 from engine.training.examples import Group
 from engine.training.recipes import Recipe
-from engine.training.session import CHECKPOINTS, TrainReport, train
+from engine.training.session import CHECKPOINTS, TrainReport, is_free, train
+from engine.training.sources import Origin
 
 pytest.importorskip("accelerate")
 pytest.importorskip("datasets")
@@ -139,6 +145,9 @@ def test_training_goes_on_after_ctrl_c_as_if_there_had_been_none(
     went_on = train(recipe, groups, tmp_path / "a", device="cpu", dev=dev, resume=True)
     whole = train(recipe, groups, tmp_path / "b", device="cpu", dev=dev)
     assert (went_on.interrupted, went_on.steps, went_on.kept_step) == (False, 6, whole.kept_step)
+    assert (went_on.first_step, whole.first_step) == (3, 0)
+    assert "from step 3 on" in (tmp_path / "a" / "README.md").read_text("utf-8")
+    assert [entry["step"] for entry in figures(went_on.history)] == [0, 2, 4, 6]  # none at 3, against the patience
     assert same(tmp_path / "a", tmp_path / "b")
 
 
@@ -148,6 +157,58 @@ def test_resume_wants_a_checkpoint_of_the_same_recipe(groups: list[Group], recip
     train(recipe_of(), groups, tmp_path / "a", device="cpu", progress=interrupted_at(1))
     with pytest.raises(TrainingError, match=r"another recipe: learning_rate 0.001 / 0.5"):
         train(recipe_of(learning_rate=0.5), groups, tmp_path / "a", device="cpu", resume=True)
+
+
+def test_resume_wants_the_same_data_and_teacher(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
+    def go_on(groups: list[Group], **told: str | None) -> None:
+        with pytest.raises(TrainingError, match=rf"{tmp_path / 'a'}: was begun with (another recipe: |other data)"):
+            train(recipe_of(), groups, tmp_path / "a", device="cpu", resume=True, origin=Origin(**told))
+
+    taught = Origin("teacher", "ids.txt")
+    train(recipe_of(), groups, tmp_path / "a", device="cpu", origin=taught, progress=interrupted_at(1))
+    go_on(groups, teacher="other", held_out="ids.txt")
+    go_on(groups, teacher="teacher")
+    go_on(groups[1:], teacher="teacher", held_out="ids.txt")
+    again = [replace(group, scores=tuple(score + 1e-6 for score in group.scores or ())) for group in groups]
+    train(recipe_of(), again, tmp_path / "a", device="cpu", resume=True, origin=taught)
+
+
+def test_training_that_came_to_no_checkpoint_leaves_its_folder_free(
+    groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
+) -> None:
+    def broken() -> Iterator[Group]:
+        yield groups[0]
+        raise TrainingError("a bad line")
+
+    with pytest.raises(TrainingError, match="a bad line"):
+        train(recipe_of(), broken(), tmp_path / "a", device="cpu")
+    assert is_free(tmp_path / "a")
+    train(recipe_of(steps=2), groups, tmp_path / "a", device="cpu", progress=interrupted_at(1))
+    assert not is_free(tmp_path / "a")
+
+
+@pytest.mark.parametrize("preset", ["mmarco-l6", "bi-encoder"])
+def test_length_is_at_most_what_the_base_has_positions_for(
+    preset: str, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
+) -> None:
+    long = [replace(one, passages=tuple(text * 40 for text in one.passages)) for one in groups[:2]]
+    recipe = recipe_of(preset, max_length=512, steps=1)
+    folder = shutil.copytree(recipe.base, tmp_path / "base")
+    names = json.loads((folder / "tokenizer_config.json").read_text("utf-8")) | {"model_max_length": 512}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), "utf-8")
+    train(replace(recipe, base=str(folder)), long, tmp_path / "a", device="cpu")
+    assert "| `max_length` | 128 |" in (tmp_path / "a" / "README.md").read_text("utf-8")
+
+
+def test_card_tells_of_the_teacher_what_was_left_out_and_a_better_base(recipe_of: RecipeOf, tmp_path: Path) -> None:
+    history = [{"step": step, "eval_nDCG@10": figure, "eval_MRR@10": figure} for step, figure in ((0, 0.9), (2, 0.5))]
+    origin = Origin("/models/teacher", "/lists/ids.txt", Skipped(held_out=3))
+    write_card(tmp_path, recipe_of(), history, origin, counts={}, kept_step=2, first_step=0, seconds=1.0)
+    card = (tmp_path / "README.md").read_text("utf-8")
+    for line in ("- scored by teacher", "- without the questions of ids.txt", "- left out 3 questions kept for eval"):
+        assert line in card
+    assert "The base was better before it was trained." in card
+    assert not is_worse(history, 0)
 
 
 def test_training_stops_early_and_restores_the_best_step(
@@ -181,8 +242,6 @@ def test_layers_are_dropped_and_frozen(groups: list[Group], recipe_of: RecipeOf,
 def test_dropout_is_the_recipes_while_it_learns_and_the_bases_in_what_is_written(
     groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
 ) -> None:
-    import json
-
     names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     kept = {}
     for share in (None, 0.0, 0.5):
@@ -272,9 +331,6 @@ def test_base_that_cannot_be_trained_is_one_line(
     groups: list[Group], recipe_of: RecipeOf, tmp_path: Path, tiny: SimpleNamespace
 ) -> None:
     def base_of(name: str, **changes: object) -> str:
-        import json
-        import shutil
-
         folder = shutil.copytree(tiny.reranker, tmp_path / name)
         config = json.loads((folder / "config.json").read_text("utf-8"))
         (folder / "config.json").write_text(json.dumps({**config, **changes}), "utf-8")

@@ -99,6 +99,17 @@ def test_configuration_follows_the_new_numbers(multilingual: Path, corpus: Path,
     assert report.bytes_after < report.bytes_before / 1.9
 
 
+def test_weights_of_other_modules_are_kept(multilingual: Path, corpus: Path, tmp_path: Path) -> None:
+    dense = multilingual / "2_Dense"
+    dense.mkdir()
+    (dense / "config.json").write_text("{}", "utf-8")
+    (dense / "model.safetensors").write_bytes((multilingual / "model.safetensors").read_bytes())
+    prune(str(multilingual), [str(corpus)], tmp_path / "small")
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "small" / "2_Dense" / name).read_bytes() == (dense / name).read_bytes()
+    assert (tmp_path / "small" / "model.safetensors").stat().st_size < (dense / "model.safetensors").stat().st_size
+
+
 def test_other_text_can_still_be_read(multilingual: Path, corpus: Path, tmp_path: Path) -> None:
     prune(str(multilingual), [str(corpus)], tmp_path / "small")
     before, after = (Tokenizer.from_file(str(path / "tokenizer.json")) for path in (multilingual, tmp_path / "small"))

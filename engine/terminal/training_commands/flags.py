@@ -19,7 +19,8 @@ Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="A recipe,
 RecipeFile = Annotated[Path | None, _option("--recipe", "FILE", "TOML whose keys replace the preset's.")]
 Teacher = Annotated[str | None, _option("--teacher", "MODEL", "A cross-encoder that scores the data first.")]
 HeldOut = Annotated[
-    Path | None, _option("--held-out", "FILE", "Ids of questions that are never taken; the train-eval triples do.")
+    Path | None,
+    _option("--held-out", "FILE", "Questions never taken: ids, questions, qrels, or the train-eval triples."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 Dev = Annotated[
@@ -49,7 +50,7 @@ Negatives = Annotated[int | None, _option("--negatives", N, "To each positive.")
 Redraw = Annotated[bool | None, typer.Option("--redraw/--no-redraw", help="Whether each pass draws other negatives.")]
 Boost = Annotated[float | None, _option("--boost", X, "Added to the teacher's score of a judged passage.")]
 Anchor = Annotated[float | None, _option("--anchor", X, "Weight of the part that keeps a logit's level.")]
-Epochs = Annotated[int | None, _option("--epochs", N, "Passes over the data.")]
+Epochs = Annotated[int | None, _option("--epochs", N, "Passes over the data, in the place of a preset's steps.")]
 Steps = Annotated[int | None, _option("--steps", N, "Of the optimiser, whatever the passes.")]
 Batch = Annotated[int | None, _option("--batch", N, "Examples of a step, on each device.")]
 Accumulate = Annotated[int | None, _option("--accumulate", N, "Batches before the optimiser steps.")]

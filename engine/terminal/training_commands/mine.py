@@ -78,6 +78,7 @@ def mine(
     told = (
         (report.without_positives, "questions left out, whose relevant documents the collection does not have"),
         (report.without_negatives, "questions left out, for which nothing was left"),
+        (report.copies, "passages dropped whose text is that of a relevant one"),
         (report.dropped, "passages dropped that the reranker calls relevant"),
     )
     note(f"{count:,} {what}" for count, what in told if count)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from engine.errors import InvalidOption
+from engine.errors import InvalidOption, TrainingError
 from engine.settings import resolve
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands.output import note
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["BI_ENCODER", "CROSS_ENCODER", "bi_encoder", "cross_encoder"]
 
 INTERRUPTED = 130
+_OF_DEV = ("dev_qrels", "dev_run", "dev_corpus", "patience")
 _POOL = 5
 """Negatives kept of a question for each that a pass draws, where passes draw anew."""
 
@@ -178,18 +179,22 @@ def _train(kind: "Kind", context: typer.Context) -> None:
     from engine.training.candidates import Skipped
     from engine.training.processes import is_first
     from engine.training.quiet import quiet
-    from engine.training.session import CHECKPOINTS, train
+    from engine.training.session import has_checkpoint, is_free, train
+    from engine.training.sources import Origin
 
     given = context.params
     check_libraries()
     recipe, output, resume = _recipe(kind, given), Path(given["output"]), bool(given["resume"])
     first = is_first()
-    if first and not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        hint = "go on with --resume, or choose another" if (output / CHECKPOINTS).is_dir() else "choose another"
+    if first and not resume and not is_free(output):
+        hint = "go on with --resume, or choose another" if has_checkpoint(output) else "choose another"
         raise InvalidOption("the folder is taken", where=output, hint=hint)
     with quiet():
         check_base(recipe)
-    skipped = Skipped()
+    skipped, dev = Skipped(), _dev(given, recipe)
+    held_out = given["held_out"] and str(given["held_out"])
+    if first and dev is not None:
+        note(dev.notices)
     with shown_training(silent=not first) as shown:
         report = train(
             recipe,
@@ -198,11 +203,13 @@ def _train(kind: "Kind", context: typer.Context) -> None:
             device=given["device"] or "auto",
             resume=resume,
             progress=shown.progress,
-            dev=_dev(given),
+            dev=dev,
             log=shown.log,
+            origin=Origin(given["teacher"], held_out, skipped),
         )
     if first:
         note(skipped.lines())
+        note([", ".join(f"{count:,} {what}" for what, count in report.counts.items())])
         note(_summary(report))
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -236,9 +243,17 @@ def _groups(recipe: "Recipe", given: dict[str, Any], skipped: Any, shown: Shown)
     kept = None if given["held_out"] is None else read_held_out(Path(given["held_out"]))
     most = max(recipe.negatives, 1) * (_POOL if recipe.redraw else 1)
 
+    sources = [parse_source(spec) for spec in recipe.data]
+    if kept is not None and not any(source.has_ids for source in sources):
+        hint = "leave them out of the data themselves"
+        raise InvalidOption("the data name no question by its id", where="--held-out", hint=hint)
+
     def read() -> "Iterator[Group]":
-        for spec in recipe.data:
-            yield from read_source(parse_source(spec), negatives=most, seed=recipe.seed, held_out=kept, skipped=skipped)
+        for source in sources:
+            yield from read_source(source, negatives=most, seed=recipe.seed, held_out=kept, skipped=skipped)
+        if kept is not None and not skipped.held_out:
+            hint = "are they ids of these questions?"
+            raise TrainingError("none of its ids is in the data", where=given["held_out"], hint=hint)
 
     return iter(read() if given["teacher"] is None else _taught(read(), given, shown))
 
@@ -251,16 +266,20 @@ def _taught(groups: "Iterable[Group]", given: dict[str, Any], shown: Shown) -> "
     return taught(groups, teacher, shown.progress)
 
 
-def _dev(given: dict[str, Any]) -> "DevSet | None":
+def _dev(given: dict[str, Any], recipe: "Recipe") -> "DevSet | None":
     from engine.training.dev import dev_from_collection, dev_from_groups, dev_from_run
 
     questions, qrels, depth = given["dev"], given["dev_qrels"], given["dev_depth"]
     if questions is None:
+        for name, value in {**given, "patience": recipe.patience}.items():
+            if value is not None and name in _OF_DEV:
+                where = f"--{name.replace('_', '-')}"
+                raise InvalidOption("there are no dev questions", where=where, hint="name them with --dev")
         return None
     if depth < 1:
         raise InvalidOption(f"{depth} is less than 1", where="--dev-depth")
     if qrels is None:
-        if Path(questions).is_file():
+        if Path(questions).is_file() and given["dev_run"] is None:
             return dev_from_groups(Path(questions))
         raise InvalidOption("dev questions need their judgements", where="--dev", hint="name them with --dev-qrels")
     if given["dev_run"] is not None:
@@ -273,9 +292,9 @@ def _dev(given: dict[str, Any]) -> "DevSet | None":
 
 
 def _summary(report: "TrainReport") -> Iterator[str]:
-    from engine.training.card import figures
+    from engine.training.card import figures, is_worse
 
-    rate = report.steps / report.seconds if report.seconds else 0.0
+    rate = (report.steps - report.first_step) / report.seconds if report.seconds else 0.0
     done = f"{report.steps:,} steps, {report.examples:,} examples, {rate:,.2f} steps/s"
     if report.interrupted:
         yield f"stopped after {done}; --resume with the same flags goes on: {report.folder}"
@@ -284,4 +303,6 @@ def _summary(report: "TrainReport") -> Iterator[str]:
     told = [
         f"{name} {100 * value:.1f} at step {report.kept_step:,}" for name, value in (kept or {}).items() if "@" in name
     ]
+    if is_worse(report.history, report.kept_step):
+        yield "the base was better before it was trained, by the dev questions"
     yield f"{done}{''.join(f', {one}' for one in told)}: {report.folder}"
