@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from errno import ENOENT, ENOTDIR
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.documents.readers import FOREIGN, extension_of, format_of
+from engine.documents.readers import extension_of, format_of, refusal
 from engine.documents.text import normalise
 from engine.records import Rejection
 
@@ -91,9 +92,8 @@ def walk(
 ) -> Iterator[Found | Rejection]:
     """Files below `base`, sorted by name within each folder; folders and files that cannot be read as rejections.
 
-    Left out: hidden names, what ignore files name, links that lead back below `base` (what they point at is found under
-    its own name), everything that is no regular file, and files of a kind that is not read here, which `skipped` counts
-    by extension.
+    Left out: hidden names, what ignore files name, links to what is found below `base` under its own name, everything
+    that is no regular file, and files of a kind that is not read here, which `skipped` counts by extension.
     """
     return _Walk(base, pattern or _EVERYTHING, Counter() if skipped is None else skipped).run()
 
@@ -103,11 +103,11 @@ class _Walk:
         self.base, self.pattern, self.skipped = base, pattern, skipped
         self.real_base = os.path.realpath(base)
         self.visited: set[tuple[int, int]] = set()
+        self.top = _Folder(base, "", list(_specs_above(Path(self.real_base))), frozenset({0}))
+        self.specs: dict[Path, GitIgnoreSpec | None] = {}  # of the folders that links lead through
 
     def run(self) -> Iterator[Found | Rejection]:
-        around = list(_specs_above(Path(self.real_base)))
-        start = frozenset({0})
-        waiting = [self._folder(_Folder(self.base, "", around, start))]
+        waiting = [self._folder(self.top)]
         while waiting:  # a stack of folders rather than recursion: they may be nested as deeply as the system allows
             entry = next(waiting[-1], None)
             if entry is None:
@@ -143,11 +143,15 @@ class _Walk:
         try:
             mode = path.stat().st_mode
         except OSError as error:
-            if format_of(name) and not _is_ignored(name, rules):
-                yield Rejection(display(name), f"cannot be read, {_reason(error)}")
+            # Of any kind: it may have been a folder, whose documents are not gone because nobody can look.
+            if not _is_ignored(name, rules) and not _is_ignored(name + "/", rules):
+                is_dead = error.errno in (ENOENT, ENOTDIR) and path.is_symlink()
+                yield Rejection(display(name), "a link to nothing" if is_dead else f"cannot be read, {_reason(error)}")
             return
         is_folder = S_ISDIR(mode)
-        if _is_ignored(name + "/" if is_folder else name, rules) or (path.is_symlink() and self._leads_back(path)):
+        if _is_ignored(name + "/" if is_folder else name, rules):
+            return
+        if path.is_symlink() and self._leads_back(path, is_folder=is_folder):
             return
         if is_folder:
             yield entry._replace(prefix=name + "/")
@@ -155,19 +159,39 @@ class _Walk:
             yield from self._file(path, name)
 
     def _file(self, path: Path, name: str) -> Iterator[Found | Rejection]:
-        extension = extension_of(name)
-        if format_of(name) or self.pattern.names_extension:
+        if reason := refusal(name):
+            yield Rejection(display(name), reason)
+        elif format_of(name) or self.pattern.names_extension:
             yield Found(path, display(name))
-        elif extension in FOREIGN:
-            yield Rejection(display(name), f"{extension[1:].upper()} is not read here; save it as DOCX, ODT or PDF")
         else:
-            self.skipped[extension or "no extension"] += 1
+            self.skipped[extension_of(name) or "no extension"] += 1
 
-    def _leads_back(self, link: Path) -> bool:
+    def _leads_back(self, link: Path, *, is_folder: bool) -> bool:
+        """Whether a link points at a folder around the base, or at what the walk meets under its own name."""
         target = os.path.realpath(link)
-        inside = os.path.commonpath([target, self.real_base]) == self.real_base
-        around = os.path.commonpath([target, self.real_base]) == target
-        return inside or around
+        shared = os.path.commonpath([target, self.real_base])
+        if shared != self.real_base:
+            return shared == target
+        parts = Path(target).relative_to(self.real_base).parts
+        return self._is_met(parts, is_folder=is_folder)
+
+    def _is_met(self, parts: tuple[str, ...], *, is_folder: bool) -> bool:
+        """Whether the walk comes to this path below the base: no part of it hidden, ignored or beside the pattern."""
+        folder, name, rules, states = self.top
+        for at, part in enumerate(parts, 1):
+            if own := self._spec(folder):
+                rules = [(own, name), *rules]
+            name += part + "/" if at < len(parts) or is_folder else part
+            states = self.pattern.states(states, part)
+            if part.startswith(".") or not states or _is_ignored(name, rules):
+                return False
+            folder /= part
+        return is_folder or self.pattern.accepts(states)
+
+    def _spec(self, folder: Path) -> "GitIgnoreSpec | None":
+        if folder not in self.specs:
+            self.specs[folder] = _spec_of(folder, list(_IGNORE_FILES))
+        return self.specs[folder]
 
 
 # Patterns, and what a name below the source needs in front (or loses) to be relative to the file that holds them.
@@ -199,7 +223,7 @@ def _spec_of(folder: Path, entries: list[str]) -> "GitIgnoreSpec | None":
         if name in entries:
             try:
                 with (folder / name).open("rb") as file:
-                    lines += file.read(_LARGEST_IGNORE_FILE).decode("utf-8", "surrogateescape").splitlines()
+                    lines += file.read(_LARGEST_IGNORE_FILE).decode("utf-8-sig", "surrogateescape").splitlines()
             except OSError:
                 continue  # git, too, goes on without an ignore file that it cannot read
     if not lines:
@@ -225,7 +249,7 @@ def _specs_above(base: Path) -> Iterator[_Rules]:
     A file that names `base` itself is left out: who asks for an ignored folder wants it.
     """
     parents = [base, *base.parents]
-    root = next((at for at, folder in enumerate(parents) if (folder / ".git").exists()), 0)
+    root = next((at for at, folder in enumerate(parents) if os.path.lexists(folder / ".git")), 0)
     for folder in parents[1 : root + 1]:
         spec = _spec_of(folder, list(_IGNORE_FILES))
         place = base.relative_to(folder).as_posix() + "/"

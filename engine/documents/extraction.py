@@ -22,7 +22,10 @@ class Unreadable(DocumentError):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of the columns of a CSV file, or the fields of a JSONL record, to read; None tries the usual names."""
+    """Names of the columns of a table to read; None tries the usual ones.
+
+    JSONL records are read by these names, too, and by the usual ones where they have no such field.
+    """
 
     id: str | None = None
     title: str | None = None

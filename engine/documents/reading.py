@@ -9,7 +9,7 @@ from engine.documents.datasets import dataset_records
 from engine.documents.discovery import Found
 from engine.documents.expansion import open_expanded, read_expanded
 from engine.documents.extraction import MOST_TITLE, Columns, Record, Unreadable
-from engine.documents.readers import PLAIN_TEXT, Format, format_of, record_reader, whole_reader
+from engine.documents.readers import PLAIN_TEXT, Format, format_of, record_reader, refusal, whole_reader
 from engine.documents.text import check_text, in_one_line, normalise, readable_name
 from engine.records import Document, Rejection
 
@@ -36,7 +36,9 @@ def read_file(found: Found, key: str, columns: Columns, *, is_alone: bool) -> It
         is_alone: whether the file is the source; its records then go by their own ids, else by `key#id`.
     """
     form = format_of(found.name) or PLAIN_TEXT
-    if form.has_records:
+    if reason := refusal(found.name):
+        yield Rejection(found.name, reason)
+    elif form.has_records:
         yield from read_records(found, columns, missing_id=key, prefix="" if is_alone else f"{key}#")
     else:
         yield _read_whole(found, key, form)

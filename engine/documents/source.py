@@ -74,7 +74,7 @@ class Source:
             else:
                 keys.add(item.document.key)
                 yield item.document
-        if nothing and self.kind in ("folder", "glob"):
+        if nothing:
             raise _nothing_to_read(self, skipped)
 
     def _items(self, skipped: Counter[str]) -> Iterator[Placed | Rejection]:
@@ -129,7 +129,10 @@ def open_source(spec: str, *, columns: Columns | None = None) -> Source:
         return _dataset(spec)
     if not spec.strip() or "\0" in spec:
         raise SourceNotFound("a source without a name", hint="name a folder, a file, a glob, or - for JSONL on stdin")
-    path = Path(spec).expanduser()
+    try:
+        path = Path(spec).expanduser()
+    except RuntimeError:  # `~name` of nobody here: a name like any other, as for a shell
+        path = Path(spec)
     if not os.path.lexists(path):
         if not set(spec) & set("*?["):
             raise SourceNotFound("no such file or folder", where=display(spec), hint="check the path")
@@ -170,6 +173,10 @@ def _with_files(source: Source) -> Source:
 
 
 def _nothing_to_read(source: Source, skipped: Counter[str]) -> SourceNotFound:
+    if source.kind not in ("folder", "glob"):
+        where = "stdin" if source.kind == "stdin" else source.location
+        hint = "JSONL holds one a line, CSV and TSV one a row below their header"
+        return SourceNotFound("holds no record", where=where, hint=None if source.kind == "dataset" else hint)
     hint = "hidden and ignored files do not count"
     if skipped:
         kinds = ", ".join(kind for kind, _ in skipped.most_common(4))
@@ -194,4 +201,5 @@ def _check_readable(path: Path, shown: str) -> None:
 
 
 def _corpus(folder: Path) -> Path | None:
-    return next((folder / name for name in CORPUS_NAMES if (folder / name).is_file()), None)
+    # `Path.is_file` raises in a folder whose names can be read and nothing else.
+    return next((folder / name for name in CORPUS_NAMES if os.path.isfile(folder / name)), None)  # noqa: PTH113

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.documents import check_text
 from engine.documents.encoding import decode
 from engine.documents.extraction import Columns, Record, Unreadable
-from engine.documents.readers import html, jsonl, markdown
+from engine.documents.readers import html, jsonl, markdown, table
 from engine.documents.text import normalise
 from engine.records import Rejection
 
@@ -44,6 +44,17 @@ def test_records_written_as_jsonl_come_back(
 def test_any_bytes_give_records_or_rejections(content: bytes) -> None:
     for item in jsonl.read(io.BytesIO(content), Columns()):
         assert isinstance(item, Record | Rejection)
+
+
+PLAIN = st.lists(st.text("aé '.", max_size=8), max_size=8)
+
+
+@given(PLAIN, PLAIN)
+def test_rows_around_a_lone_quote_are_all_read(before: list[str], after: list[str]) -> None:
+    rows = (f"{number},{text}\n" for number, text in enumerate([*before, '"ouvert', *after]))
+    found = list(table.read(io.BytesIO("".join(["id,text\n", *rows]).encode()), Columns()))
+    assert [item.line for item in found] == list(range(2, 3 + len(before) + len(after)))
+    assert [item.line for item in found if isinstance(item, Rejection)] == [2 + len(before)]
 
 
 @given(st.binary(max_size=500))

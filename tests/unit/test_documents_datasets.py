@@ -87,6 +87,13 @@ def test_collection_without_documents_is_refused(dataset: Dataset) -> None:
         open_source("irds:fr/bail")
 
 
+def test_collection_that_gives_no_document_is_refused(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dataset, "has_docs", lambda _: True)
+    dataset.documents.clear()
+    with pytest.raises(SourceNotFound, match="irds:fr/bail: holds no record"):
+        list(open_source("irds:fr/bail").read())
+
+
 def unreachable(self: Dataset) -> Iterator[object]:
     yield self.documents[0]
     raise ConnectionError("no route to host\nMax retries exceeded")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.documents.discovery import Found, walk
+from engine.documents.discovery import Found, Pattern, walk
 from engine.records import Rejection
 
 
@@ -66,6 +66,12 @@ def test_a_line_that_is_no_pattern_does_not_spoil_an_ignore_file(tmp_path: Path)
     assert names(tmp_path) == ["b.txt"]
 
 
+def test_an_ignore_file_with_a_byte_order_mark_keeps_its_first_pattern(tmp_path: Path) -> None:
+    tree(tmp_path, "a.txt", "b.txt")
+    (tmp_path / ".gitignore").write_text("a.txt\n", encoding="utf-8-sig")
+    assert names(tmp_path) == ["b.txt"]
+
+
 def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
     base = tree(tmp_path / "base", "sub/a.txt")
     (base / "sub/loop").symlink_to(base)
@@ -74,6 +80,25 @@ def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
     (base / "b.txt").symlink_to("sub/a.txt")
     (base / "self.txt").symlink_to("self.txt")
     assert names(base) == ["sub/a.txt"]
+
+
+def test_links_to_what_the_walk_leaves_out_are_followed(tmp_path: Path) -> None:
+    base = tree(tmp_path / "base", ".store/a.txt", "kept/old/b.txt", "kept/c.txt", "out/.deep/d.txt", "out/e.txt")
+    (base / ".gitignore").write_text("/out/\n")
+    (base / "kept/.fouilleignore").write_text("old/\n")
+    (base / "sl").mkdir()
+    for target in (".store/a.txt", "kept/old/b.txt", "kept/c.txt", "out/e.txt"):
+        (base / "sl" / Path(target).name).symlink_to(base / target)
+    (base / "sl/folder").symlink_to(base / "out/.deep")
+    assert names(base) == ["kept/c.txt", "sl/a.txt", "sl/b.txt", "sl/e.txt", "sl/folder/d.txt"]
+
+
+def test_links_to_what_a_pattern_leaves_out_are_followed(tmp_path: Path) -> None:
+    base = tree(tmp_path, "a.txt", "sub/b.txt")
+    (base / "again.txt").symlink_to("a.txt")
+    (base / "link.txt").symlink_to("sub/b.txt")
+    found = [item.name for item in walk(base, Pattern("*.txt")) if isinstance(item, Found)]
+    assert found == ["a.txt", "link.txt"]
 
 
 def test_links_that_lead_outside_are_followed_once(tmp_path: Path) -> None:
@@ -85,9 +110,56 @@ def test_links_that_lead_outside_are_followed_once(tmp_path: Path) -> None:
     assert names(base) == ["b.txt", "out/a.txt"]
 
 
-def test_a_link_to_nothing_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").symlink_to("missing")
-    assert [str(item) for item in walk(tmp_path)] == ["a.txt: cannot be read, no such file or directory"]
+@pytest.mark.parametrize("target", ["missing", "b.txt/missing"])
+def test_a_link_to_nothing_is_reported_whatever_its_name(tmp_path: Path, target: str) -> None:
+    tree(tmp_path, "b.txt")
+    (tmp_path / "a.txt").symlink_to(target)
+    (tmp_path / "folder").symlink_to(target)
+    assert [str(item) for item in walk(tmp_path) if isinstance(item, Rejection)] == [
+        "a.txt: a link to nothing",
+        "folder: a link to nothing",
+    ]
+
+
+def test_a_link_to_nothing_that_is_hidden_or_ignored_is_left_out(tmp_path: Path) -> None:
+    tree(tmp_path, "b.txt")
+    (tmp_path / ".gitignore").write_text("build/\n*.o\n")
+    for name in ("build", "a.o", ".#lock"):
+        (tmp_path / name).symlink_to("missing")
+    assert [str(item) for item in walk(tmp_path) if isinstance(item, Rejection)] == []
+
+
+def test_a_link_to_itself_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert [str(item) for item in walk(tmp_path)] == ["loop: cannot be read, too many levels of symbolic links"]
+
+
+def test_what_a_folder_names_and_does_not_show_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, "closed/a.txt", "closed/sub/b.txt", "c.txt")
+    asked = Path.stat
+
+    def stat(path: Path, **named: bool) -> os.stat_result:
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return asked(path, **named)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert [str(item) for item in walk(tmp_path) if isinstance(item, Rejection)] == [
+        "closed/a.txt: cannot be read, permission denied",
+        "closed/sub: cannot be read, permission denied",
+    ]
+
+
+def test_a_folder_too_deep_to_enter_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(25):  # beyond the 4,096 bytes of a path, step by step
+        Path("d" * 200).mkdir()
+        os.chdir("d" * 200)
+    Path("a.txt").write_text("x")
+    (rejection,) = walk(tmp_path)
+    assert isinstance(rejection, Rejection)
+    assert rejection.where.startswith("ddd")
+    assert rejection.reason == "cannot be read, file name too long"
 
 
 def test_special_files_are_left_out(tmp_path: Path) -> None:

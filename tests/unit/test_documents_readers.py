@@ -314,6 +314,18 @@ def test_a_pdf_of_images_says_what_to_do(tmp_path: Path) -> None:
     assert "OCR" in rejection.reason
 
 
+# Records
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1E+400", "9" * 400 + ".5"])
+def test_a_number_beyond_all_numbers_is_rejected_with_its_line(tmp_path: Path, number: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "un", "x": 1.5e3}}\n{{"text": "deux", "x": [{number}]}}\n')
+    document, rejection = open_source(str(tmp_path / "a.jsonl")).read()
+    assert isinstance(document, Document)
+    assert document.metadata["x"] == 1500.0
+    assert str(rejection) == f"a.jsonl:2: malformed JSON, {number[:24]} is no number"
+
+
 # Tables
 
 
@@ -347,6 +359,46 @@ def test_a_table_without_a_text_column_names_those_it_has(tmp_path: Path) -> Non
     (tmp_path / "t.tsv").write_text("a\tb\n1\t2\n")
     (rejection,) = open_source(str(tmp_path / "t.tsv")).read()
     assert str(rejection) == 't.tsv: no column "text" in its header; name the column of text among: a, b'
+
+
+@pytest.mark.parametrize(("name", "tab"), [("t.csv", ","), ("t.tsv", "\t")])
+def test_a_lone_quote_is_rejected_and_the_rows_that_it_swallowed_are_read(tmp_path: Path, name: str, tab: str) -> None:
+    rows = ["id,text", "1,Le chat dort", '2,"Le chien court', "3,La souris", "", "4,seule,", '5,L""oie']
+    (tmp_path / name).write_text("\n".join(rows).replace(",", tab))
+    found = list(open_source(str(tmp_path / name)).read())
+    assert [(item.key, item.text) for item in found if isinstance(item, Document)] == [
+        ("1", "Le chat dort"),
+        ("3", "La souris"),
+        ("5", 'L""oie'),
+    ]
+    assert [str(item) for item in found if isinstance(item, Rejection)] == [
+        f"{name}:3: malformed row, its quote stays open",
+        f"{name}:6: 3 fields under 2 columns",
+    ]
+
+
+def test_a_lone_quote_swallows_a_bounded_part_of_the_file_and_all_of_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.documents.readers.table.MOST_LINE", 1000)
+    rows = [f"{row},texte" for row in range(1000)]
+    rows[1] = '1,"texte'
+    rows[900:902] = ['900,"sur', 'deux lignes"', "901,texte"]
+    (tmp_path / "t.csv").write_text("\n".join(["id,text", *rows]))
+    found = list(open_source(str(tmp_path / "t.csv")).read())
+    documents = {item.key: item.text for item in found if isinstance(item, Document)}
+    assert list(documents) == [str(row) for row in range(1000) if row != 1]
+    assert documents["900"] == "sur\ndeux lignes"
+    assert [str(item) for item in found if isinstance(item, Rejection)] == [
+        "t.csv:3: malformed row, its quote stays open"
+    ]
+
+
+@pytest.mark.timeout(20)
+def test_quotes_that_stay_open_on_every_line_take_linear_time(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('id,text\n1,"a\n' + 'b","c\n' * 40_000)
+    found = list(open_source(str(tmp_path / "t.csv")).read())
+    assert len(found) == 40_001
 
 
 # A real collection

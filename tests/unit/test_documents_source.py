@@ -138,6 +138,28 @@ def test_columns_name_the_fields_to_read(tmp_path: Path) -> None:
         assert (document.key, document.title, document.text) == ("k", "t", "c")
 
 
+def test_columns_that_jsonl_beside_the_table_does_not_have_leave_it_its_usual_fields(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "f",
+        a_dot_csv="doc,corps\nk,un\n",
+        b_dot_jsonl='{"_id": "1", "text": "deux"}\n{"doc": "2", "corps": "trois", "text": "x"}\n{"_id": "3"}\n',
+    )
+    *documents, rejection = open_source(str(folder), columns=Columns(id="doc", text="corps")).read()
+    assert [(item.key, item.text) for item in documents if isinstance(item, Document)] == [
+        ("f/a.csv#k", "un"),
+        ("f/b.jsonl#1", "deux"),
+        ("f/b.jsonl#2", "trois"),
+    ]
+    assert str(rejection) == 'b.jsonl:3: missing field "corps"'
+
+
+def test_a_field_that_is_asked_for_as_one_thing_is_not_taken_for_another(tmp_path: Path) -> None:
+    path = write(tmp_path, a_dot_jsonl='{"title": "T", "text": "t"}') / "a.jsonl"
+    (document,) = open_source(str(path), columns=Columns(id="title")).read()
+    assert isinstance(document, Document)
+    assert (document.key, document.title) == ("T", "")
+
+
 def test_a_duplicate_key_is_rejected_and_the_first_kept(tmp_path: Path) -> None:
     path = write(tmp_path, a_dot_jsonl='{"_id": "1", "text": "a"}\n{"_id": "1", "text": "b"}') / "a.jsonl"
     document, rejection = open_source(str(path)).read()
@@ -165,16 +187,66 @@ def test_files_of_other_kinds_are_counted_and_foreign_documents_rejected(notes: 
     assert skipped == {".png": 2, "no extension": 1}
 
 
+@pytest.mark.parametrize("name", ["a.rtf", "a.ps", "a.RTF.gz"])
+@pytest.mark.parametrize("pattern", ["{}", "*.{}"])
+def test_a_foreign_document_is_rejected_when_it_is_named_too(tmp_path: Path, name: str, pattern: str) -> None:
+    (tmp_path / name).write_text("{\\rtf1 Le chat dort.}")
+    spec = tmp_path / pattern.format(name if pattern == "{}" else name.partition(".")[2])
+    (rejection,) = open_source(str(spec)).read()
+    assert isinstance(rejection, Rejection)
+    assert rejection.where == name
+    assert rejection.reason.endswith(" is not read here; save it as DOCX, ODT or PDF")
+
+
 def test_an_empty_document_is_rejected(tmp_path: Path) -> None:
     assert rejections(write(tmp_path, a_dot_txt=" \n\u200b ", b_dot_txt="b")) == ["a.txt: empty document"]
 
 
-@pytest.mark.parametrize("spec", ["", "  ", "missing", "missing/*.txt", "nul\0"])
+@pytest.mark.parametrize(
+    "spec", ["", "  ", "missing", "missing/*.txt", "nul\0", "~nobody-of-this-name/x", "~nobody-of-this-name/*.txt"]
+)
 def test_a_source_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceNotFound) as caught:
         open_source(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_begins_like_a_home_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write(tmp_path, **{"~nobody-of-this-name__a_dot_txt": "un"}))
+    assert keys("~nobody-of-this-name") == ["~nobody-of-this-name/a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.jsonl", ""), ("a.jsonl", "\n \n"), ("a.csv", "id,text\n"), ("a.tsv", "id\ttext"), ("corpus.jsonl", "")],
+)
+def test_records_that_are_not_there_are_an_error_not_an_empty_run(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    source = open_source(str(tmp_path if name == "corpus.jsonl" else tmp_path / name))
+    with pytest.raises(SourceNotFound, match="holds no record"):
+        list(source.read())
+
+
+def test_empty_standard_input_is_an_error_not_an_empty_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": io.BytesIO()}))
+    with pytest.raises(SourceNotFound, match=r"^stdin: holds no record"):
+        list(open_source("-").read())
+
+
+def test_a_folder_that_shows_names_and_nothing_else_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write(tmp_path / "closed", a_dot_txt="un")
+    asked = os.stat
+
+    def stat(path: str | Path, *arguments: object, **named: object) -> os.stat_result:
+        if Path(path).parent == base:
+            raise PermissionError(13, "Permission denied")
+        return asked(path, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert rejections(base) == ["a.txt: cannot be read, permission denied"]
 
 
 def test_an_empty_folder_says_what_was_passed_over(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple, cast
 from engine.documents.extraction import Columns, Extraction, Record
 from engine.records import Rejection
 
-__all__ = ["FOREIGN", "PLAIN_TEXT", "Format", "extension_of", "format_of", "record_reader", "whole_reader"]
+__all__ = ["PLAIN_TEXT", "Format", "extension_of", "format_of", "record_reader", "refusal", "whole_reader"]
 
 WholeReader = Callable[[bytes], Extraction]
 # Rejections that a record reader yields carry an empty `where`; the source fills it in.
@@ -51,7 +51,7 @@ PLAIN_TEXT = _TEXT
 
 # Documents to a person, and not read here: worth a word, where a picture or a program is passed over in silence.
 _FOREIGN = ".doc .dot .rtf .ppt .pptx .odp .xls .xlsx .ods .pages .wpd .djvu .mobi .azw3 .ps .chm"
-FOREIGN = frozenset(_FOREIGN.split())
+_REFUSED = frozenset(_FOREIGN.split())
 
 
 def extension_of(name: str) -> str:
@@ -62,6 +62,12 @@ def extension_of(name: str) -> str:
 def format_of(name: str) -> Format | None:
     """The format of a file by its name, None when it is not read here."""
     return _FORMATS.get(extension_of(name))
+
+
+def refusal(name: str) -> str | None:
+    """Why a document of a kind that is not read here is refused, by its name; None where it may be read."""
+    extension = extension_of(name)
+    return f"{extension[1:].upper()} is not read here; save it as DOCX, ODT or PDF" if extension in _REFUSED else None
 
 
 def whole_reader(form: Format) -> WholeReader:

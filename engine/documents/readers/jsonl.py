@@ -1,8 +1,9 @@
 """JSONL: one JSON object a line."""
 
 import json
+import math
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from engine.documents.extraction import Columns, Record, Unreadable
 from engine.documents.lines import TOO_LONG, lines
@@ -17,6 +18,7 @@ _ID_FIELDS, _TITLE_FIELDS, _TEXT_FIELDS = ("_id", "id", "key"), ("title",), ("te
 
 def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
     """Read the records of a JSONL stream, holding one line at a time."""
+    names = _names(columns)
     row = 0
     for number, line in lines(stream):
         if line is None:
@@ -28,16 +30,32 @@ def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
             continue
         row += 1
         try:
-            yield _record(line, columns, row, number)
+            yield _record(line, names, row, number)
         except Unreadable as error:
             yield Rejection("", error.what, number)
 
 
-def _record(line: bytes, columns: Columns, row: int, number: int) -> Record:
+class _Names(NamedTuple):
+    """The fields to look for, first choice first."""
+
+    id: tuple[str, ...]
+    title: tuple[str, ...]
+    text: tuple[str, ...]
+
+
+def _names(columns: Columns) -> _Names:
+    """What is asked for, then the usual fields: JSONL may lie beside the table whose columns were named."""
+    asked = (columns.id, columns.title, columns.text)
+    usual = (_ID_FIELDS, _TITLE_FIELDS, _TEXT_FIELDS)
+    free = (tuple(name for name in names if name not in asked) for names in usual)
+    return _Names(*((first, *names) if first else names for first, names in zip(asked, free, strict=True)))
+
+
+def _record(line: bytes, names: _Names, row: int, number: int) -> Record:
     fields = _parse(line)
-    text = _pop(fields, (columns.text,) if columns.text else _TEXT_FIELDS, required=True)
-    title = _pop(fields, (columns.title,) if columns.title else _TITLE_FIELDS)
-    key = _pop(fields, (columns.id,) if columns.id else _ID_FIELDS, required=columns.id is not None, numbers=True)
+    text = _pop(fields, names.text, required=True)
+    title = _pop(fields, names.title)
+    key = _pop(fields, names.id, numbers=True)
     metadata = fields.pop("metadata", None)
     extra: dict[str, Any] = fields
     if isinstance(metadata, dict):
@@ -87,7 +105,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise Unreadable(f"malformed JSON, {name} is no number")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        _refuse_constant(number[:24])
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _pop(
@@ -100,7 +125,7 @@ def _pop(
             break
     else:
         if required:
-            raise Unreadable(f'missing field "{names[0]}"')
+            raise Unreadable(f'missing field "{names[0] if names else "text"}"')
         return None
     if numbers and isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -1,6 +1,7 @@
 """CSV and TSV: a header that names the columns, then a document a row."""
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -15,25 +16,71 @@ __all__ = ["read"]
 _ID_NAMES = ("_id", "id", "key", "identifiant", "cle", "clé")
 _TITLE_NAMES = ("title", "titre", "intitule", "intitulé", "nom", "name")
 _TEXT_NAMES = ("text", "texte", "contents", "content", "contenu", "passage", "body", "description")
+_OPEN_QUOTE = "malformed row, its quote stays open"
 _DELIMITERS = ",;\t|"
 
 
 class _Lines:
-    """Decoded lines for csv, which asks for more of them while a quoted field goes on."""
+    """Decoded lines for csv, which asks for more of them while a quoted field goes on.
+
+    Holds the lines of the record at hand, `MOST_LINE` characters at most. Where its quote stays open, those that it
+    swallowed come again, each a record of its own: a quote among them that stays open as well swallows no more, or
+    reading would take quadratic time.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._source = self._decoded()
+        self._again: deque[tuple[int, str]] = deque()
+        self._swallowed = 0  # the last line that came, or will come, again
+        self._held: list[tuple[int, str]] = []
+        self._size = 0
         self.guessed: str | None = None
         self.too_long: list[int] = []
-        self.first: int | None = None  # line on which the record at hand began
+        self.is_cut = False  # there was no further line for the record at hand
 
-    def __iter__(self) -> Iterator[str]:
+    @property
+    def first(self) -> int | None:
+        """Line on which the record at hand began."""
+        return self._held[0][0] if self._held else None
+
+    def begin(self) -> None:
+        """The record at hand is done, the next line begins another."""
+        self._held.clear()
+        self._size, self.is_cut = 0, False
+
+    def give_again(self) -> None:
+        """Let the lines of the record at hand come again, all but its first."""
+        self._swallowed = max(self._swallowed, self._held[-1][0])
+        self._again.extendleft(reversed(self._held[1:]))
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        following = self._following()
+        if following is None:
+            self.is_cut = True
+            raise StopIteration
+        self._held.append(following)
+        self._size += len(following[1])
+        return following[1]
+
+    def _following(self) -> tuple[int, str] | None:
+        if self._held and self._held[0][0] <= self._swallowed:
+            return None
+        following = self._again.popleft() if self._again else next(self._source, None)
+        if following and self._held and self._size + len(following[1]) > MOST_LINE:
+            self._again.appendleft(following)
+            return None
+        return following
+
+    def _decoded(self) -> Iterator[tuple[int, str]]:
         for number, line in self._numbered():
             if line is None:
                 self.too_long.append(number)
-                continue
-            self.first = self.first or number
-            yield line
+            else:
+                yield number, line
 
     def _numbered(self) -> Iterator[tuple[int, str | None]]:
         source = lines(self._stream)
@@ -63,16 +110,15 @@ def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
     # The module's one limit for all readers; its default of 131,072 characters is less than a long article.
     csv.field_size_limit(MOST_LINE)
     source = _Lines(stream)
-    decoded = iter(source)
-    head = next(decoded, "")
+    head = next(source, "")
     delimiter = max(_DELIMITERS, key=head.count)
     names = next(csv.reader([head], delimiter=delimiter), [])
     names = [" ".join(name.split()) for name in names]
     places = _places(names, columns)
-    rows = csv.reader(decoded, delimiter=delimiter)
+    rows = csv.reader(source, delimiter=delimiter)
     row = 0
     while True:
-        source.first = None
+        source.begin()
         try:
             fields = next(rows, None)
         except csv.Error as error:
@@ -87,6 +133,10 @@ def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
             continue
         row += 1
         line = source.first or 0
+        if source.is_cut:
+            yield Rejection("", _OPEN_QUOTE, line)
+            source.give_again()
+            continue
         reason = _fault(fields, names, places)
         yield Rejection("", reason, line) if reason else _record(fields, names, places, (row, line), source.guessed)
 
