@@ -105,7 +105,9 @@ def index(
     context: typer.Context,
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="Folders, files, globs, BEIR folders, irds:ID, or - for JSONL on stdin."),
+        typer.Argument(
+            metavar="SOURCE...", help="Folders, files, globs, BEIR folders, irds:ID, or - for JSONL on stdin."
+        ),
     ],
     collection: flag.Collection = None,
     first_stage: flag.FirstStageOption = None,
@@ -249,7 +251,7 @@ def shell(
 @app.command(epilog='\b\nExample:\n  fouille remove "aide/brouillons/*" -c aide')
 def remove(
     context: typer.Context,
-    keys: Annotated[list[str], typer.Argument(metavar="KEY|GLOB", help="Documents' keys, or globs over them.")],
+    keys: Annotated[list[str], typer.Argument(metavar="KEY|GLOB...", help="Documents' keys, or globs over them.")],
     collection: flag.Collection = None,
 ) -> None:
     """Remove documents, until their source is indexed again."""

@@ -226,6 +226,10 @@ class Collection:
                 f"the collection keeps {memory['first_stage']}, not {first_stage} alone", where=self.path, hint=_REBUILD
             )
         fresh = generation.fresh_memory(self.shelf, "hybrid", encoder or memory["encoder"], None, None)
+        if memory["first_stage"] != "bm25" and fresh["encoder_hash"] != memory["encoder_hash"]:
+            raise CollectionOutdated(
+                f"its vectors were made with another encoder than {fresh['encoder']}", where=self.path, hint=_REBUILD
+            )
         with self._catalog() as catalog:
             catalog.remember({name: fresh[name] for name in ("first_stage", "encoder", "encoder_hash")})
             with catalog.change() as change:

@@ -3,14 +3,18 @@
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import generation
 from engine.evaluation.provenance import Provenance
 from engine.evaluation.questions import Question
 from engine.evaluation.resumable import ResumableRun
+from engine.reader import Reader
 from engine.records import Hit, Progress, SearchOptions, SearchResult
+from engine.search import Plan, plan
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -19,7 +23,6 @@ __all__ = [
     "RunReport",
     "collection_identity",
     "document_scores",
-    "model_hashes",
     "questions_fingerprint",
     "run_questions",
 ]
@@ -77,15 +80,18 @@ def run_questions(
     Raises:
         EvaluationError: a key that no TREC run can hold, or an interrupted run made with other options is in the way.
         StorageError: the system refused to write.
+        InvalidOption, ModelNotFound: as a search with these options.
     """
     options = replace(options, per_document=1, highlight=False)
-    settings = given_options(options)
-    identity, models = collection_identity(collection), model_hashes(collection, options)
+    with closing(Reader(generation.current(collection.path), collection.shelf)) as reader:
+        chosen = plan(reader, options)
+    settings = {**given_options(options), **_resolved(chosen)}
+    identity, models = collection_identity(collection), _model_hashes(chosen)
     inputs = {"questions": questions_fingerprint(questions)}
     decisive = {"options": settings, "collection": identity, "models": models, "inputs": inputs}
     started = time.monotonic()
     lines = without_hits = 0
-    notices: dict[str, None] = {}
+    notices = dict.fromkeys(_raised(options, chosen))
     with ResumableRun(output, decisive, tag=tag, restart=restart) as writer:
         left = [question for question in questions if question.id not in writer.done]
         results = collection.search_many([question.text for question in left], options)
@@ -110,6 +116,26 @@ def given_options(options: SearchOptions) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None and value != {}}
 
 
+def _resolved(chosen: Plan) -> dict[str, Any]:
+    """What options left open, as the searches will have it."""
+    found: dict[str, Any] = {"first_stage": chosen.first_stage}
+    if chosen.encoder is not None:
+        found["encoder_precision"] = chosen.encoder.precision
+    if chosen.reranker is not None or chosen.first_stage == "hybrid":
+        found["candidates"] = chosen.candidates
+    if chosen.reranker is not None:
+        found |= {name: getattr(chosen.reranker, name) for name in ("precision", "draft_precision", "max_length")}
+        found |= {"interpolate": chosen.interpolate, "long_passages": chosen.long_passages}
+    return found
+
+
+def _raised(options: SearchOptions, chosen: Plan) -> list[str]:
+    """A notice where fewer candidates were asked for than documents to rank."""
+    if chosen.reranker is None or options.candidates is None or options.candidates >= options.k:
+        return []
+    return [f"{options.k:,} candidates are reranked, not {options.candidates:,}: k asks for as many documents"]
+
+
 def document_scores(result: SearchResult) -> tuple[list[str], list[float]]:
     """Keys and scores of the hits, best first."""
     hits: tuple[Hit, ...] = result.hits
@@ -123,23 +149,15 @@ def collection_identity(collection: "Collection") -> dict[str, Any]:
     return {name: info[name] for name in _IDENTITY if name in info}
 
 
-def model_hashes(collection: "Collection", options: SearchOptions) -> dict[str, str]:
-    """Hash by name of the models that answer; those that are not on this machine answer nothing and are left out."""
-    from engine.models import registry
-
-    info = collection.info()
-    named = []
-    if (options.first_stage or info.get("first_stage")) != "bm25":
-        named.append(info.get("encoder"))
-    if options.rerank is not False:
-        named.append(options.reranker or info.get("reranker"))
-    found = {name: registry.locate(name) for name in named if name}
-    return {Path(name).name: registry.model_hash(folder) for name, folder in found.items() if folder is not None}
+def _model_hashes(chosen: Plan) -> dict[str, str]:
+    """Hash by name of the models that answer."""
+    models = (model for model in (chosen.encoder, chosen.reranker) if model is not None)
+    return {Path(model.name).name: model.hash for model in models}
 
 
 def questions_fingerprint(questions: Sequence[Question]) -> str:
     """sha256 of ids and texts, whatever file they came from."""
     digest = hashlib.sha256()
     for question in questions:
-        digest.update(f"{question.id}\t{question.text}\n".encode())
+        digest.update(f"{question.id}\t{question.text}\n".encode(errors="surrogatepass"))
     return digest.hexdigest()

@@ -1,15 +1,16 @@
 """Named protocols run from start to end: first stage, reranking, measures, the cards' figures beside."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import EvaluationError
-from engine.evaluation.batch import run_questions
+from engine.errors import CollectionOutdated, EvaluationError
+from engine.evaluation.batch import questions_fingerprint, run_questions
 from engine.evaluation.corpora import documents
+from engine.evaluation.lines import replacing
 from engine.evaluation.measures import evaluate
 from engine.evaluation.protocols import MTEB, BenchmarkTable, Protocol, Row, Task, protocol_of, published, tasks
-from engine.evaluation.provenance import file_fingerprint
 from engine.evaluation.rerank import CorpusPassages, rerank
 from engine.evaluation.runs import Run, read_run
 from engine.records import FirstStage, Progress, SearchOptions
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from engine.settings import Settings
 
 __all__ = ["benchmark"]
+
+_ANEW = "give another --folder, or remove this one"
 
 
 def benchmark(
@@ -46,14 +49,17 @@ def benchmark(
         first_stage: bm25, dense or hybrid.
         encoder: bi-encoder of a dense or hybrid first stage.
         settings: device and precision of the first stage.
-        depth: candidates that the first stage hands to the reranker.
+        depth: candidates that the first stage hands to the reranker; those that a protocol gives are all reranked.
         limit: the first questions only: a trial, which the tables say.
         restart: drop interrupted runs.
         progress: called with (part, done, total).
 
     Raises:
-        EvaluationError: no such protocol, no data, or nothing to measure without a reranker.
+        EvaluationError: no such protocol, no data, a limit below 1, or nothing to measure without a reranker.
+        CollectionOutdated: the folder's collection has another corpus, or vectors of another encoder.
     """
+    if limit is not None and limit < 1:
+        raise EvaluationError(f"a limit of {limit} leaves no question", where=name)
     protocol = protocol_of(name)
     if protocol.name == MTEB:
         from engine.evaluation.mteb import benchmark_task
@@ -92,12 +98,15 @@ class _Bench:
         run = task.candidates
         if run is None:
             run = self._searched(task)
-            rows.append(self._row(run, task, self.first_stage))
+            row, warnings = self._row(run, task, self.first_stage)
+            rows.append(row)
+            notices += warnings
         if self.reranker is not None:
             reranked, notice = self._reranked(run, task, self.reranker)
             before = "" if task.candidates else f"{self.first_stage} + "
-            rows.append(self._row(reranked, task, before + Path(self.reranker.name).name))
-            notices += (notice,)
+            row, warnings = self._row(reranked, task, before + Path(self.reranker.name).name)
+            rows.append(row)
+            notices += (notice, *warnings)
         elif task.candidates is not None:
             notices += ("not measured: no reranker was given",)
         return (*rows, *(published(task.cards) if task.cards else ())), notices
@@ -125,29 +134,35 @@ class _Bench:
             CorpusPassages(task.corpus),
             reranker,
             path,
-            depth=self.depth,
+            depth=self.depth if task.candidates is None else None,
             interpolate=0.0,
-            inputs={"candidates": "given" if task.candidates else file_fingerprint(self._first_run)},
+            inputs={"candidates": run.fingerprint, "questions": questions_fingerprint(task.questions)},
             restart=self.restart,
             progress=self.progress,
         )
         told = f"{report.pairs:,} pairs, {report.pairs_per_second:,.0f}/s, {report.truncated:,} truncated"
         return read_run(path), told
 
-    def _row(self, run: Run, task: Task, system: str) -> Row:
-        means = evaluate(run, task.qrels, self.protocol.measures).means
-        return Row(system, False, {measure: 100 * mean for measure, mean in means.items()})
+    def _row(self, run: Run, task: Task, system: str) -> tuple[Row, tuple[str, ...]]:
+        """The row of a system, and what was missing."""
+        found = evaluate(run, task.qrels, self.protocol.measures)
+        return Row(system, False, {measure: 100 * mean for measure, mean in found.means.items()}), found.warnings
 
     def _indexed(self, corpus: str) -> "Collection":
         """A collection of the corpus, passages whole under their own ids; what is already indexed is skipped."""
         from engine.collection import Collection
 
-        path, stage = self.folder / "collection", self.first_stage
+        path, stage, made_of = self.folder / "collection", self.first_stage, self.folder / "collection.json"
+        identity = dict(CorpusPassages(corpus).identity)
         if path.exists():
+            # What is unchanged would be skipped, but what is gone from the corpus would stay.
+            if not made_of.exists() or json.loads(made_of.read_bytes()) != identity:
+                raise CollectionOutdated(f"not made of {corpus} as it is now", where=self.folder, hint=_ANEW)
             collection = Collection.open(path, settings=self.settings)
-            if stage not in (collection.info()["first_stage"], "bm25"):
-                collection.widen(stage, self.encoder)
+            self._fit(collection)
         else:
+            with replacing(made_of) as stream:
+                json.dump(identity, stream)
             collection = Collection.create(
                 path, first_stage=stage, encoder=self.encoder, splitter="none", settings=self.settings
             )
@@ -158,3 +173,21 @@ class _Bench:
                 f"{report.rejected} passages were rejected, such as {report.rejections[0]}", where=corpus
             )
         return collection
+
+    def _fit(self, collection: "Collection") -> None:
+        """See that the first stage can be measured on a collection made before; adds the index that it lacks.
+
+        Raises:
+            CollectionOutdated: its vectors are another encoder's.
+        """
+        from engine.models import registry
+
+        stage, memory = self.first_stage, collection.memory
+        if stage != "bm25" and memory["first_stage"] != "bm25":
+            wanted = self.encoder or collection.shelf.settings.encoder_or_default
+            if registry.model_hash(registry.fetch(wanted)) != memory["encoder_hash"]:
+                raise CollectionOutdated(
+                    f"made with encoder {memory['encoder']}, not {wanted}", where=self.folder, hint=_ANEW
+                )
+        if memory["first_stage"] not in (stage, "hybrid"):
+            collection.widen("hybrid", self.encoder if stage != "bm25" else None)

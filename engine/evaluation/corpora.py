@@ -77,7 +77,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in numbered_lines(path):
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise EvaluationError(f"not JSON in UTF-8: {error}", where=f"{path}:{number}") from None
         if not isinstance(record, dict):
             raise EvaluationError("a JSON object is expected on each line", where=f"{path}:{number}")

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,22 +43,19 @@ def file_error(error: OSError, path: Path) -> EvaluationError:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Opens a plain or gzipped file, past a byte order mark.
+    """Opens a plain or gzipped file; it may be a pipe.
 
     Raises:
         EvaluationError: there is no such file, or it cannot be read.
     """
     try:
-        stream = cast("IO[bytes]", gzip.GzipFile(path)) if path.suffix == ".gz" else path.open("rb", buffering=1 << 20)
-        if stream.read(len(_BOM)) != _BOM:
-            stream.seek(0)
+        return cast("IO[bytes]", gzip.GzipFile(path)) if path.suffix == ".gz" else path.open("rb", buffering=1 << 20)
     except OSError as error:
         raise file_error(error, path) from error
-    return stream
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, without their line end, counted from 1.
+    """Lines that are not blank, without a byte order mark and their line end, counted from 1.
 
     Raises:
         EvaluationError: the file cannot be read, or its compressed stream is broken.
@@ -65,9 +63,10 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with open_bytes(path) as stream:
         try:
             for number, line in enumerate(stream, 1):
-                if not line.isspace():
-                    yield number, line.rstrip(b"\r\n")
-        except (OSError, EOFError) as error:
+                text = line.removeprefix(_BOM) if number == 1 else line
+                if text and not text.isspace():
+                    yield number, text.rstrip(b"\r\n")
+        except (OSError, EOFError, zlib.error) as error:
             raise EvaluationError(f"the file is broken: {error}", where=path) from error
 
 

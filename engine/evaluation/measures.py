@@ -1,5 +1,6 @@
 """Measures of runs against qrels, by ir-measures; what is missing is counted and scores zero."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,6 +21,7 @@ __all__ = ["DEFAULT_MEASURES", "Evaluation", "evaluate", "parse_measures"]
 
 DEFAULT_MEASURES = "RPrec MRR@10 nDCG@10 R@10 R@20 R@50 R@100 R@500 P@10 AP"
 _ALIASES = {"mrr": "RR", "rr": "RR", "map": "AP", "recall": "R", "precision": "P", "rprec": "Rprec", "ndcg": "nDCG"}
+_BETWEEN = re.compile(r"[\s,]+(?![^(]*\))")  # not within parentheses: P(rel=1,judged_only=True)@5
 _CHUNK = 256  # questions measured at a time: memory stays flat whatever the run's length
 
 
@@ -82,7 +84,7 @@ def parse_measures(measures: str | Sequence[str]) -> dict[str, Any]:
         import ir_measures
     except ImportError:
         raise DependencyMissing("ir-measures is not installed", hint="pip install 'fouille[eval]'") from None
-    names = measures.replace(",", " ").split() if isinstance(measures, str) else list(measures)
+    names = [name for name in _BETWEEN.split(measures) if name] if isinstance(measures, str) else list(measures)
     if not names:
         raise EvaluationError("no measure is named", hint=f"say, {DEFAULT_MEASURES}")
     parsed = {}

@@ -22,10 +22,14 @@ def check_plot_path(path: str | Path) -> Path:
 
     Raises:
         EvaluationError: it ends neither in .png nor in .svg.
+        StorageError: its folder is not there, or it is a folder itself.
     """
-    if Path(path).suffix.lower() not in _ENDINGS:
+    path = Path(path)
+    if path.suffix.lower() not in _ENDINGS:
         raise EvaluationError(f"a plot ends in {' or '.join(_ENDINGS)}", where=path)
-    return Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise StorageError(f"cannot be written: {'is a' if path.is_dir() else 'no such'} folder", where=path)
+    return path
 
 
 def plot_differences(baseline: Evaluation, run: Evaluation, measure: str, path: str | Path) -> None:
@@ -46,7 +50,7 @@ def plot_differences(baseline: Evaluation, run: Evaluation, measure: str, path: 
     axes.set(
         xlim=(0.5, len(delta) + 0.5),
         xlabel=f"questions ({gained} better, {len(delta) - gained - lost} equal, {lost} worse)",
-        ylabel=f"{measure}: {run.run} - {baseline.run}",
+        ylabel=_literal(f"{measure}: {run.run} - {baseline.run}"),
     )
     _save(figure, path)
 
@@ -61,13 +65,18 @@ def plot_recall(runs: Sequence[Run], qrels: Qrels, path: str | Path, *, cutoffs:
     figure, axes = _figure()
     for run in runs:
         means = evaluate(run, qrels, [f"R@{cutoff}" for cutoff in cutoffs]).means
-        axes.plot(cutoffs, list(means.values()), marker="o", markersize=3, label=run.name)
+        axes.plot(cutoffs, list(means.values()), marker="o", markersize=3, label=_literal(run.name))
     axes.set(xlabel="cutoff", ylabel="recall", xscale="log", ylim=(0, 1.02))
     axes.set_xticks(cutoffs, [str(cutoff) for cutoff in cutoffs])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)
+
+
+def _literal(text: str) -> str:
+    """Text that matplotlib shows as it stands: no formula between dollars, no line left out for its underscore."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def _figure() -> tuple[Any, Any]:

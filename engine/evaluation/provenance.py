@@ -17,6 +17,7 @@ __all__ = ["Provenance", "differences", "file_fingerprint", "provenance_path", "
 
 _PACKAGES = ("fouille", "numpy", "torch", "tokenizers", "faiss-cpu", "faiss-gpu-cu12", "pyserini")
 _FLEETING = frozenset({"made", "seconds", "speed"})  # differ between any two runs and explain nothing
+_FOLLOWS = "options.truncated"  # from the other options, and is not there where a run was resumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Provenance:
         collection: name, state and counts of what was searched; empty where none was.
         models: hash by name.
         options: every option that shaped the result.
-        inputs: sha256 of the files read, by what they were.
-        seconds: wall time it took.
+        inputs: sha256 of what was read, by what it was.
+        seconds: wall time it took; of the last session alone where it was interrupted.
     """
 
     command: str
@@ -92,12 +93,12 @@ def read_provenance(result: str | Path) -> dict[str, Any] | None:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(dotted name, value in one, value in the other) of all that differs, but for dates and durations."""
+    """(dotted name, value in one, value in the other) of all that differs, but for dates, durations and counts."""
     left, right = dict(_flat(one)), dict(_flat(other))
     return [
         (name, left.get(name), right.get(name))
         for name in dict.fromkeys([*left, *right])
-        if left.get(name) != right.get(name) and name.partition(".")[0] not in _FLEETING
+        if left.get(name) != right.get(name) and name.partition(".")[0] not in _FLEETING and name != _FOLLOWS
     ]
 
 

@@ -16,6 +16,7 @@ __all__ = ["Qrels", "read_qrels", "write_qrels"]
 
 _BEIR_HEADER = [b"query-id", b"corpus-id", b"score"]
 _TREC, _BEIR = 4, 3
+_GREATEST = 2**31 - 1  # trec_eval's grades are 32-bit: beyond them it measures nothing, and says nothing
 
 
 class Qrels(Mapping[str, dict[str, int]]):
@@ -58,8 +59,8 @@ def read_qrels(source: str | Path) -> Qrels:
             perhaps gzipped; a BEIR folder that holds one split, `FOLDER/qrels/SPLIT.tsv` otherwise; or `irds:ID`.
 
     Raises:
-        EvaluationError: nothing to read there, or a line with other columns, an odd id, a grade that is no integer, or
-            a document judged twice and differently; the line is named.
+        EvaluationError: nothing to read there, or a line with other columns, an odd id, a grade that is no 32-bit
+            integer, or a document judged twice and differently; the line is named.
     """
     spec = str(source)
     if spec.startswith(IRDS):
@@ -86,6 +87,8 @@ def read_qrels(source: str | Path) -> Qrels:
         except ValueError:
             shown = fields[-1].decode(errors="replace")
             raise EvaluationError(f"the grade {shown!r} is not an integer", where=where) from None
+        if abs(grade) > _GREATEST:
+            raise EvaluationError(f"the grade {grade} is beyond 32 bits", where=where)
         if grades.setdefault(question, {}).setdefault(document, grade) != grade:
             raise EvaluationError(f"{document!r} is judged twice and differently for {question!r}", where=where)
     if not grades:

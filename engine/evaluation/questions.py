@@ -1,5 +1,6 @@
 """Questions of TSV and JSONL files, BEIR folders and ir_datasets."""
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ __all__ = ["Question", "read_questions"]
 
 _IDS = ("_id", "id", "query_id", "qid", "question_id")
 _TEXTS = ("text", "query", "question")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Question(NamedTuple):
@@ -30,8 +32,8 @@ def read_questions(source: str | Path, *, only: Collection[str] | None = None) -
         only: keep these ids alone, say the questions of some qrels.
 
     Raises:
-        EvaluationError: nothing to read there; a line with an odd id, no text, or an id that came before; or none of
-            the questions is in `only`.
+        EvaluationError: nothing to read there; a line with an odd id, no text or text that is no Unicode, or an id that
+            came before; or none of the questions is in `only`.
     """
     spec = str(source)
     path = Path(source)
@@ -51,6 +53,8 @@ def read_questions(source: str | Path, *, only: Collection[str] | None = None) -
             raise EvaluationError(f"question {question.id!r} stands twice", where=where)
         if not question.text.strip():
             raise EvaluationError(f"question {question.id!r} has no text", where=where)
+        if _SURROGATE.search(question.text):
+            raise EvaluationError(f"question {question.id!r} holds a lone surrogate", where=where)
         questions[question.id] = question
     if not questions:
         raise EvaluationError("holds no question", where=spec)

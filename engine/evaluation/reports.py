@@ -24,7 +24,9 @@ __all__ = [
     "measures_table",
     "per_question_table",
     "render",
+    "tuning_record",
     "tuning_tables",
+    "tuning_trials",
 ]
 
 FORMATS = ("text", "json", "csv", "latex")
@@ -202,3 +204,22 @@ def tuning_tables(tuning: "Tuning") -> list[list[dict[str, Cell]]]:
         for names in [dict.fromkeys(name for trial in stage.trials for name in trial.setting)]
     ]
     return [chosen, *trials]
+
+
+def tuning_trials(tuning: "Tuning") -> list[dict[str, Cell]]:
+    """Every trial of every stage in one table; a value that a stage does not try is None."""
+    names = dict.fromkeys(name for stage in tuning.stages for trial in stage.trials for name in trial.setting)
+    return [
+        {"stage": stage.name, **{name: trial.setting.get(name) for name in names}, tuning.measure: trial.mean}
+        for stage in tuning.stages
+        for trial in stage.trials
+    ]
+
+
+def tuning_record(tuning: "Tuning") -> dict[str, Any]:
+    """What each stage chose, and every trial, as one JSON value."""
+    stages = [
+        {"stage": stage.name, "chosen": stage.chosen, "before": stage.before, "held_out": stage.held_out, "p": stage.p}
+        for stage in tuning.stages
+    ]
+    return {"measure": tuning.measure, "stages": stages, "trials": tuning_trials(tuning)}

@@ -158,7 +158,7 @@ def rerank(
         depth: candidates of each question to score; those below are left out. None: all.
         interpolate: W in `logit + W * z`, z the first score standardised over the candidates; None: the model's own.
         long_passages: `truncate`, or `maxp`: score windows, keep the best.
-        inputs: sha256 of the files read, for the provenance.
+        inputs: sha256 of what was read, for the provenance; an interrupted run goes on only where they are the same.
         tag: last column of the run.
         restart: drop an interrupted run.
         progress: called with ("tokens" or "pairs", done, total).
@@ -196,7 +196,9 @@ def rerank(
             writer.add(one.question, one.documents, one.scores)
             count.add(one)
         seconds = time.monotonic() - started
-        shaped = {**options, "max_length": reranker.max_length, "truncated": count.truncated}
+        shaped = {**options, "max_length": reranker.max_length}
+        if not writer.resumed:  # what was truncated before the interruption was not kept
+            shaped["truncated"] = count.truncated
         models = {Path(reranker.name).name: reranker.hash}
         writer.finish(Provenance("rerank", passages.identity, models, shaped, given, round(seconds, 3)))
     notices = _notices(run, questions)

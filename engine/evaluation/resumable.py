@@ -37,7 +37,7 @@ class ResumableRun:
 
     Args:
         output: the run to write.
-        options: all that decides its content; a partial run is taken up only when they are the same.
+        options: all that decides its rankings; a partial run is taken up only when they and the tag are the same.
         tag: the last column.
         restart: drop a partial run, whatever its options.
 
@@ -47,7 +47,7 @@ class ResumableRun:
 
     Raises:
         EvaluationError: a partial run made with other options is in the way, or another process is writing this run.
-        StorageError: the system refused to write.
+        StorageError: the system refused to write, or `output` is a folder.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ResumableRun:
         self.done: set[str] = set()
         self.resumed = 0
         # Through JSON and back, so that tuples compare as the lists they are stored as.
-        self._options: dict[str, Any] = json.loads(json.dumps(options))
+        self._options: dict[str, Any] = json.loads(json.dumps({**options, "tag": tag}))
         self._tag, self._restart = tag, restart
         self._lines: IO[bytes] | None = None
         self._journal: IO[bytes] | None = None
@@ -68,6 +68,8 @@ class ResumableRun:
         self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Self:
+        if self.output.is_dir():
+            raise StorageError("cannot be written: is a folder", where=self.output)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)

@@ -4,6 +4,7 @@ The order is trec_eval's everywhere, in memory, in the files written and in ever
 32-bit float (what trec_eval keeps), ties by descending document id, compared byte by byte.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -90,6 +91,14 @@ class Run(Mapping[str, Ranked]):
         """Documents over all questions."""
         return sum(len(scores) for _, scores in self._packed.values())
 
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of questions, documents and scores, whatever file they came from."""
+        digest = hashlib.sha256()
+        for question, (names, scores) in self._packed.items():
+            digest.update(f"{question}\t{len(scores)}\n".encode() + names + scores.tobytes())
+        return digest.hexdigest()
+
     def to_frame(self) -> "pandas.DataFrame":
         """A DataFrame of question, document, rank (from 1) and score."""
         import pandas as pd
@@ -128,7 +137,7 @@ def read_run(path: str | Path, *, name: str | None = None) -> Run:
 
     Raises:
         EvaluationError: the file cannot be read or holds no line, or a line has not six columns, an odd id, a score
-            that is no number, or a document that its question already has; the line is named.
+            that is no finite number, or a document that its question already has; the line is named.
     """
     path = Path(path)
     run = Run({}, name=name or run_name(path))
@@ -179,10 +188,11 @@ def run_name(path: Path) -> str:
 def _pack(run: Run, path: Path, question: bytes, lines: _Lines) -> None:
     """Checks the lines of one question at once, and looks for the guilty one only when there is one."""
     scores = np.array(lines.scores, dtype=np.float64)
-    if bool(np.isnan(scores).any()):
-        raise EvaluationError(
-            "the score is not a number (NaN)", where=f"{path}:{lines.numbers[np.isnan(scores).argmax()]}"
-        )
+    odd = ~np.isfinite(scores)
+    if bool(odd.any()):
+        place = int(odd.argmax())
+        reason = "not a number (NaN)" if np.isnan(scores[place]) else "infinite"
+        raise EvaluationError(f"the score is {reason}", where=f"{path}:{lines.numbers[place]}")
     documents = [decode_id(name, path, number) for name, number in zip(lines.documents, lines.numbers, strict=True)]
     if len(set(documents)) != len(documents):
         seen: set[str] = set()

@@ -112,6 +112,8 @@ def compare(
         raise EvaluationError("a single question allows no test of significance", where=baseline.run)
     if permutations < 1:
         raise EvaluationError("a randomisation test needs at least one permutation")
+    if seed < 0:
+        raise EvaluationError(f"the seed {seed} is less than 0")
     cells = [(system, measure) for system in systems for measure in baseline.scores]
     delta = np.stack([system.scores[measure] - baseline.scores[measure] for system, measure in cells], axis=1)
     t_p = _paired_t(delta)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,7 +223,8 @@ def test_small_dev_runs_from_start_to_end_in_two_tables(mmarco: Path, reranker: 
 
 
 def test_train_500_runs_from_start_to_end(mmarco: Path, reranker: CrossEncoder, tmp_path: Path) -> None:
-    (table,) = benchmark("mmarco-fr-train500", tmp_path, reranker=reranker, data=mmarco)
+    # The depth is the first stage's: given candidates tie, and a cut would go by their ids.
+    (table,) = benchmark("mmarco-fr-train500", tmp_path, reranker=reranker, data=mmarco, depth=1)
     assert table.measures == ("RPrec", "MRR@10", "R@10", "R@20", "R@50", "R@100")
     assert [row.published for row in table.rows] == [False] + [True] * 5
     assert table.rows[0].values["R@100"] == 100
@@ -310,6 +312,22 @@ def test_command_benchmark_shows_measured_and_published(
     )
     assert "measured" in shown
     assert "33.92" in shown
+
+
+def test_interrupted_reranking_of_other_given_candidates_is_not_taken_up(
+    mmarco: Path, reranker: CrossEncoder, tmp_path: Path
+) -> None:
+    def stop(part: str, done: int, total: int | None) -> None:
+        if part == "pairs":
+            raise KeyboardInterrupt
+
+    data = shutil.copytree(mmarco, tmp_path / "data")
+    with pytest.raises(KeyboardInterrupt):
+        benchmark("mmarco-fr-train500", tmp_path / "b", reranker=reranker, data=data, progress=stop)
+    triples = data / "msmarco-qidpidtriples.rnd-shuf.train-eval.tsv"
+    triples.write_text("".join(triples.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(EvaluationError, match=r"other options is in the way: inputs\.candidates"):
+        benchmark("mmarco-fr-train500", tmp_path / "b", reranker=reranker, data=data)
 
 
 def test_command_evaluate_says_where_runs_differ_and_draws(

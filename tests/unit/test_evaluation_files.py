@@ -3,8 +3,10 @@
 import gzip
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -62,6 +64,7 @@ def test_gzipped_run_with_a_byte_order_mark_and_windows_lines_is_read(write: Wri
         ("q Q0 a 1 2 t\nq Q0 b 2\n", 2, "4 columns"),
         ("q Q0 a 1 deux t\n", 1, "not a number"),
         ("q Q0 a 1 1 t\nq Q0 b 2 NaN t\n", 2, "NaN"),
+        ("q Q0 a 1 1 t\nq Q0 b 2 inf t\n", 2, "infinite"),
         ("q Q0 a 1 2 t\nq Q0 b 2 1 t\nq Q0 a 3 0 t\n", 3, "twice"),
         ("q Q0 a 1 2 t\nz Q0 a 1 2 t\nq Q0 a 3 0 t\n", 3, "twice"),
         ("q Q0 a\u00a0b 1 2 t\n", 1, "whitespace"),
@@ -98,6 +101,14 @@ def test_truncated_gzip_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "r.gz").write_bytes(gzip.compress(b"q Q0 a 1 2 t\n" * 500)[:-12])
     with pytest.raises(EvaluationError, match="broken"):
         read_run(tmp_path / "r.gz")
+
+
+def test_corrupt_gzip_is_an_error(tmp_path: Path) -> None:
+    packed = gzip.compress(b"q Q0 a 1 2 t\n" * 500)
+    for broken in (packed[:3], packed[:12] + b"\xff\xff\xff" + packed[15:]):
+        (tmp_path / "r.gz").write_bytes(broken)
+        with pytest.raises(EvaluationError, match="broken"):
+            read_run(tmp_path / "r.gz")
 
 
 @pytest.mark.parametrize("document", ["", "a b", "a\tb", "a\nb", "\x00", "\ud800"])
@@ -166,6 +177,7 @@ def test_beir_folder_with_one_split_needs_no_name(write: Write) -> None:
         ("q1 0 a 1\nq1 a 1\n", 2, "3 columns"),
         ("q1 0 a un\n", 1, "not an integer"),
         ("q1 0 a 1.0\n", 1, "not an integer"),
+        ("q1 0 a 1\nq1 0 b 2147483648\n", 2, "beyond 32 bits"),
         ("q1 0 a 1\nq1 0 a 2\n", 2, "judged twice"),
         ("query-id\tcorpus-id\tscore\nq1\t\t1\n", 2, "empty id"),
         ("query-id\tcorpus-id\tscore\nq1\ta b\t1\n", 2, "whitespace"),
@@ -176,6 +188,14 @@ def test_bad_line_of_qrels_is_refused_with_its_number(write: Write, text: str, l
     with pytest.raises(EvaluationError, match=reason) as caught:
         read_qrels(path)
     assert str(caught.value).startswith(f"{path}:{line}: ")
+
+
+def test_qrels_are_read_from_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=(tmp_path / "pipe").write_bytes, args=[b"q1 0 a 1\n"])
+    writer.start()
+    assert dict(read_qrels(tmp_path / "pipe")) == {"q1": {"a": 1}}
+    writer.join()
 
 
 def test_questions_of_tsv_jsonl_and_beir_are_the_same(write: Write) -> None:
@@ -204,6 +224,8 @@ def test_only_the_questions_judged_are_kept(write: Write) -> None:
         ("q.jsonl", '{"_id": "q1", "text": "un"}\n{"_id": "q2"\n', ":2: not JSON"),
         ("q.jsonl", '{"_id": "q1"}\n', ":1: the record needs"),
         ("q.jsonl", "[1]\n", ":1: a JSON object"),
+        ("q.jsonl", "[" * 100_000, ":1: not JSON"),
+        ("q.jsonl", '{"_id": "q1", "text": "un \\ud83d"}\n', ":1: question 'q1' holds a lone surrogate"),
         ("q.tsv", "\n", "holds no question"),
     ],
 )

@@ -47,6 +47,17 @@ def test_default_measures_are_all_known_and_keep_their_names() -> None:
     assert {str(m) for m in parse_measures("MRR@10 RR@10 mrr@10").values()} == {"RR@10"}
 
 
+def test_comma_within_parentheses_parts_no_measures() -> None:
+    names = "P(rel=1,judged_only=True)@5"
+    assert list(parse_measures(f"AP, {names},RR")) == ["AP", names, "RR"]
+
+
+def test_seed_below_zero_is_an_error() -> None:
+    one = evaluate({"q1": {"a": 1.0}}, QRELS, "AP")
+    with pytest.raises(EvaluationError, match="seed -1"):
+        compare(one, one, seed=-1)
+
+
 @pytest.mark.parametrize("name", ["NDGC@10", "R@dix", "", "P()@", "__import__('os')", "BERTScore"])
 def test_unknown_measure_is_an_error(name: str) -> None:
     with pytest.raises(EvaluationError, match="measure"):

@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import EvaluationError, StorageError
 from engine.evaluation import Evaluation, Run, compare
-from engine.evaluation.plots import plot_differences, plot_recall
+from engine.evaluation.plots import check_plot_path, plot_differences, plot_recall
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.reports import (
     changes_table,
@@ -95,6 +95,25 @@ def test_plots_are_drawn(tmp_path: Path, ending: str) -> None:
     plot_recall([run], qrels, tmp_path / f"r.{ending}")
     start = {"png": b"\x89PNG", "svg": b"<?xml"}[ending]
     assert all(path.read_bytes().startswith(start) for path in tmp_path.iterdir())
+
+
+def test_names_of_runs_are_no_formulas_and_stand_in_the_legend(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("ir_measures")
+    odd = [evaluation(name, [0.1, 0.2]) for name in ("a$b^{$\\c", "_base")]
+    plot_differences(*odd, "AP", tmp_path / "d.svg")
+    runs = [Run({"q0": {"a": 1.0}}, name=name) for name in ("a$b^{$\\c", "_base")]
+    plot_recall(runs, Qrels({"q0": {"a": 1}}), tmp_path / "r.svg")
+    # Text becomes outlines, whose source stands in a comment.
+    assert "_base" in (tmp_path / "r.svg").read_text()
+    assert "a$b^{$\\c" in (tmp_path / "r.svg").read_text()
+
+
+def test_plot_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for path in (tmp_path / "none" / "d.png", tmp_path / "folder.png"):
+        with pytest.raises(StorageError, match="cannot be written"):
+            check_plot_path(path)
 
 
 def test_plot_that_cannot_be_drawn_is_an_error(tmp_path: Path) -> None:

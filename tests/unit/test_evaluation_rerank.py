@@ -11,6 +11,7 @@ import pytest
 import engine.evaluation.rerank as reranking
 from engine.errors import EvaluationError
 from engine.evaluation import Question, Run, read_run
+from engine.evaluation.provenance import differences
 from engine.evaluation.rerank import CorpusPassages, rerank, reranked
 from engine.records import Ragged
 
@@ -157,6 +158,11 @@ def test_interrupted_reranking_goes_on(tmp_path: Path, corpus: CorpusPassages, m
     report = rerank(RUN, QUESTIONS, corpus, model, tmp_path / "out.trec")
     assert (report.resumed, report.questions) == (1, 1)
     assert list(written(tmp_path / "out.trec")) == ["q1", "q2"]
+    rerank(RUN, QUESTIONS, corpus, model, tmp_path / "whole.trec")
+    resumed, whole = (json.loads((tmp_path / f"{name}.trec.json").read_text()) for name in ("out", "whole"))
+    assert "truncated" not in resumed["options"]  # of this session alone
+    assert whole["options"]["truncated"] == 2
+    assert differences(resumed, whole) == []
 
 
 def test_provenance_says_which_model_and_which_corpus(tmp_path: Path, corpus: CorpusPassages) -> None:

@@ -92,6 +92,20 @@ def test_run_of_other_options_is_not_taken_up(tmp_path: Path) -> None:
         assert not run.done
 
 
+def test_run_of_another_tag_is_not_taken_up(tmp_path: Path) -> None:
+    interrupted(tmp_path / "r.trec", ["q1"])
+    with (
+        pytest.raises(EvaluationError, match="tag fouille then, other now"),
+        ResumableRun(tmp_path / "r.trec", OPTIONS, tag="other"),
+    ):
+        pass
+
+
+def test_folder_in_the_place_of_a_run_is_refused_before_anything_is_ranked(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="is a folder"), ResumableRun(tmp_path, OPTIONS):
+        pass
+
+
 def test_run_that_answered_nothing_is_in_nobodys_way(tmp_path: Path) -> None:
     interrupted(tmp_path / "r.trec", [])
     with suppress(KeyboardInterrupt), ResumableRun(tmp_path / "r.trec", {**OPTIONS, "k": 20}) as run:

@@ -90,13 +90,14 @@ def benchmark(
             restart=restart,
             progress=report,
         )
+    for table in tables:
+        note(f"{table.title}: {notice}" for notice in table.notices)
     if output == "json":
         from engine.terminal.formats import to_json
 
-        say(to_json([{"protocol": one.protocol, "title": one.title, "rows": one.table()} for one in tables]))
+        kept = ("protocol", "title", "notices")
+        say(to_json([{name: getattr(one, name) for name in kept} | {"rows": one.table()} for one in tables]))
         return
-    for table in tables:
-        note(f"{table.title}: {notice}" for notice in table.notices)
     titled = output == "text"
     say(
         "\n\n".join(

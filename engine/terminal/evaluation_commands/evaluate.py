@@ -21,7 +21,7 @@ _MEASURES = "RPrec MRR@10 nDCG@10 R@10 R@20 R@50 R@100 R@500 P@10 AP"
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="TREC runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="TREC runs.")],
     qrels: flags.Judgements,
     measures: Annotated[
         str, typer.Option("--measures", metavar="MEASURES", help="Names of ir-measures, and MRR@k, RPrec.")
@@ -63,10 +63,10 @@ def evaluate(
     if plot is not None:
         check_plot_path(plot)
     judgements = read_qrels(qrels)
-    paths = ([] if baseline is None or baseline in runs else [baseline]) + list(runs)
+    paths, at = _listed(runs, baseline)
     read = _read(paths)
     found = [measure(one, judgements, measures) for one in read]
-    comparison, at = None, None if baseline is None else paths.index(baseline)
+    comparison = None
     if at is not None:
         comparison = compare(found[at], _others(found, at), permutations=permutations, seed=seed)
     note(warning for one in found for warning in one.warnings)
@@ -80,12 +80,25 @@ def evaluate(
         _plot_differences(found, at, plot_measure, plot)
 
 
-def _read(paths: Sequence[Path]) -> "list[Run]":
-    """The runs, named by their files, or by their paths where two files are called the same."""
-    from engine.evaluation.runs import read_run
+def _listed(runs: Sequence[Path], baseline: Path | None) -> tuple[list[Path], int | None]:
+    """Each file once, however it was named, the baseline first where it is none of the runs; and its place."""
+    files: dict[Path, Path] = {}
+    for path in runs:
+        files.setdefault(path.resolve(), path)
+    if baseline is None:
+        return list(files.values()), None
+    if baseline.resolve() not in files:
+        files = {baseline.resolve(): baseline, **files}
+    return list(files.values()), list(files).index(baseline.resolve())
 
-    called = [path.name for path in paths]
-    return [read_run(path, name=str(path) if called.count(path.name) > 1 else None) for path in paths]
+
+def _read(paths: Sequence[Path]) -> "list[Run]":
+    """The runs, named by their files, or by their paths where two would be called the same."""
+    from engine.evaluation.runs import read_run, run_name
+
+    called = [run_name(path) for path in paths]
+    names = [str(path) if called.count(name) > 1 else name for path, name in zip(paths, called, strict=True)]
+    return [read_run(path, name=name) for path, name in zip(paths, names, strict=True)]
 
 
 def _others(found: "Sequence[Evaluation]", baseline: int) -> "list[Evaluation]":

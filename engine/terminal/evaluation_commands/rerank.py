@@ -2,10 +2,10 @@
 
 # ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `settings_of`
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -51,7 +51,7 @@ def rerank(
     restart: flags.Restart = False,
 ) -> None:
     """Rerank any system's run over a collection or a corpus: all pairs in one stream of full batches."""
-    from engine.evaluation.provenance import file_fingerprint
+    from engine.evaluation.batch import questions_fingerprint
     from engine.evaluation.questions import read_questions
     from engine.evaluation.rerank import rerank as rerank_run
     from engine.evaluation.runs import read_run
@@ -62,17 +62,18 @@ def rerank(
         raise InvalidOption("both --corpus and -c", hint="passages come from one of them")
     settings = settings_of(context)
     first, asked = read_run(run), read_questions(questions)
-    with _passages(settings, corpus) as (passages, name), progress() as report:
+    with _passages(settings, corpus) as (passages, memory), progress() as report:
+        weight = memory.get("interpolate") if settings.interpolate is None else settings.interpolate
         done = rerank_run(
             first,
             asked,
             passages,
-            cross_encoder(settings, name),
+            cross_encoder(settings, settings.reranker or memory.get("reranker") or settings.reranker_or_default),
             file,
             depth=depth,
-            interpolate=settings.interpolate,
-            long_passages=cast("LongPassages", settings.long_passages or "truncate"),
-            inputs={"run": file_fingerprint(run), "questions": file_fingerprint(questions)},
+            interpolate=weight,
+            long_passages=cast("LongPassages", settings.long_passages or memory.get("long_passages") or "truncate"),
+            inputs={"run": first.fingerprint, "questions": questions_fingerprint(asked)},
             tag=tag,
             restart=restart,
             progress=report,
@@ -89,15 +90,15 @@ def rerank(
 
 
 @contextmanager
-def _passages(settings: Settings, corpus: str | None) -> Iterator["tuple[Passages, str]"]:
-    """Where passages are read, and the name of the reranker that reads them."""
+def _passages(settings: Settings, corpus: str | None) -> Iterator["tuple[Passages, Mapping[str, Any]]"]:
+    """Where passages are read, and what a collection remembers of reranking them; a corpus remembers nothing."""
     from engine.evaluation.rerank import CollectionPassages, CorpusPassages
 
     if corpus is not None:
-        yield CorpusPassages(corpus), settings.reranker_or_default
+        yield CorpusPassages(corpus), {}
         return
     with open_collection(settings) as target:
-        yield CollectionPassages(target), settings.reranker or target.memory["reranker"]
+        yield CollectionPassages(target), target.memory
 
 
 def cross_encoder(settings: Settings, name: str) -> "CrossEncoder":

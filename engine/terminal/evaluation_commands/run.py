@@ -22,7 +22,12 @@ def run(
     questions: flags.Questions,
     file: flags.Output,
     collection: flag.Collection = None,
-    hits: Annotated[int, typer.Option("-k", "--k", metavar="N", help="Documents to rank for each question.")] = 1000,
+    hits: Annotated[
+        int,
+        typer.Option(
+            "-k", "--k", metavar="N", help="Documents to rank for each question; at least as many are reranked."
+        ),
+    ] = 1000,
     judged: Annotated[
         str | None, typer.Option("--qrels", metavar="QRELS", help="Ask only the questions that these judge.")
     ] = None,

@@ -2,15 +2,22 @@
 
 # ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `settings_of`
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.errors import InvalidOption
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.evaluation_commands.output import note, say
 from engine.terminal.given import open_collection, search_options, settings_of
 from engine.terminal.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engine.evaluation.tuning import Tuning
+    from engine.settings import Settings
 
 __all__ = ["EXAMPLE", "tune"]
 
@@ -34,11 +41,11 @@ def tune(
 ) -> None:
     """Choose k1, b, the fusion's weight, candidates and the interpolation's weight on dev questions.
 
-    A stage's values are stored where questions that had no part in the choice confirm them (cross-validation).
+    A stage's values are stored where questions that had no part in the choice confirm them (cross-validation). They are
+    the collection's: tuned for another first stage or reranker than its own, they can only be shown.
     """
     from engine.evaluation.qrels import read_qrels
     from engine.evaluation.questions import read_questions
-    from engine.evaluation.reports import render, tuning_tables
     from engine.evaluation.tuning import tune as tune_collection
 
     settings = settings_of(context)
@@ -46,11 +53,42 @@ def tune(
     asked = read_questions(questions, only=judgements)
     options = search_options(settings, rerank=do_rerank)
     with open_collection(settings) as target:
+        if store:
+            _refuse_others(settings, target.memory)
         with progress() as report:
             found = tune_collection(
                 target, asked, judgements, options=options, measure=measure, folds=folds, progress=report
             )
-        say("\n\n".join(render(rows, output) for rows in tuning_tables(found)))
+        say(_shown(found, output))
         if store and found.chosen:
             target.remember(**found.chosen)
             note(["stored: " + ", ".join(f"{name} {value:g}" for name, value in found.chosen.items())])
+
+
+def _refuse_others(settings: "Settings", memory: "Mapping[str, Any]") -> None:
+    """Keep values of another first stage or reranker from being stored as the collection's.
+
+    Raises:
+        InvalidOption: the settings name another than the collection's own.
+    """
+    from engine.generation import model_name
+
+    asked = (("first_stage", settings.first_stage), ("reranker", settings.reranker and model_name(settings.reranker)))
+    for name, value in asked:
+        if value is not None and value != memory[name]:
+            raise InvalidOption(
+                f"the collection's own is {memory[name]}: these values would be stored for it",
+                where=f"--{name.replace('_', '-')} {value}",
+                hint="--dry-run shows them; fouille index changes what is its own",
+            )
+
+
+def _shown(found: "Tuning", output: str) -> str:
+    from engine.evaluation.reports import render, tuning_record, tuning_tables, tuning_trials
+    from engine.terminal.formats import to_json
+
+    if output == "json":
+        return to_json(tuning_record(found))
+    if output == "csv":
+        return render(tuning_trials(found), output)
+    return "\n\n".join(render(rows, output) for rows in tuning_tables(found))
