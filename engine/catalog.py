@@ -146,7 +146,8 @@ class Catalog:
             return cls._checked(path, mode)
         except StorageError:
             # WAL needs a writable folder, if only for its shared memory; on a read-only medium nobody writes either.
-            if write or path.with_name(path.name + "-wal").exists():
+            wal = path.with_name(path.name + "-wal")
+            if write or (wal.exists() and wal.stat().st_size):
                 raise
             return cls._checked(path, "ro&immutable=1")
 
@@ -266,11 +267,16 @@ class Catalog:
             change.seal()
 
     def purge(self, sequence: int) -> None:
-        """Forget what was removed at or before `sequence`; every index must have passed it."""
-        with _reported(self.path), self._atomic():
-            self._connection.execute("DELETE FROM passages WHERE removed <= ?", (sequence,))
-            self._connection.execute("DELETE FROM documents WHERE removed <= ?", (sequence,))
-            self._connection.execute("DELETE FROM changes WHERE sequence < ?", (sequence,))
+        """Forget what was removed at or before `sequence`; every index must have passed it.
+
+        What is left stands in the one file then, unless somebody reads at length: it can be copied and read anywhere.
+        """
+        with _reported(self.path):
+            with self._atomic():
+                self._connection.execute("DELETE FROM passages WHERE removed <= ?", (sequence,))
+                self._connection.execute("DELETE FROM documents WHERE removed <= ?", (sequence,))
+                self._connection.execute("DELETE FROM changes WHERE sequence < ?", (sequence,))
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # Reading ----------------------------------------------------------------------------------------------------
 

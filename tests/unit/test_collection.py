@@ -2,11 +2,13 @@
 
 import io
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from engine import Collection, Document, SearchOptions
+from engine.catalog import Catalog
 from engine.collection import list_collections
 from engine.documents import open_source
 from engine.errors import (
@@ -369,6 +371,16 @@ def test_a_file_that_broke_is_not_pruned(tmp_path, collection):
     (folder / "b.txt").write_bytes(b"\0\1\2" * 100)
     report = collection.update([open_source(str(folder))], prune=True)
     assert (report.rejected, report.removed, collection.keys()) == (1, 0, ["docs/a.txt", "docs/b.txt"])
+
+
+def test_after_a_write_the_catalog_is_one_file(collection, tmp_path):
+    collection.add(ANIMALS)
+    wal = next(collection.path.glob("g1/catalog.sqlite-wal"))
+    assert wal.stat().st_size == 0
+    copy = tmp_path / "catalog.sqlite"
+    copy.write_bytes(wal.with_name("catalog.sqlite").read_bytes())
+    with closing(Catalog.open(copy)) as catalog:
+        assert catalog.keys() == ["chat", "cheval", "lion"]
 
 
 def test_nothing_of_a_broken_stream_of_records_is_pruned(tmp_path, collection):
