@@ -93,7 +93,9 @@ def _reported(path: Path) -> Iterator[None]:
             raise
         raise CollectionError("the collection is closed", where=path.parent, hint="open it again") from error
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        # Text that is no UTF-8 any more is Python's to find, and has no code of SQLite's.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             raise _damaged(path, error) from error
         if "no such table" in str(error) or "no such column" in str(error):
             raise _damaged(path, error) from error
@@ -186,14 +188,18 @@ class Catalog:
         with _reported(self.path):
             return self._connection.execute(sql, values).fetchall()
 
+    def _json(self, stored: str) -> Any:
+        """What a column of JSON holds."""
+        try:
+            return json.loads(stored)
+        except (ValueError, TypeError) as error:
+            raise _damaged(self.path, error) from error
+
     # What the collection remembers ------------------------------------------------------------------------------
 
     def memory(self) -> dict[str, Any]:
         """Everything remembered: models, analysis, splitter, tuned values."""
-        try:
-            return {name: json.loads(value) for name, value in self._all("SELECT name, value FROM memory")}
-        except ValueError as error:
-            raise _damaged(self.path, error) from error
+        return {name: self._json(value) for name, value in self._all("SELECT name, value FROM memory")}
 
     def remember(self, values: Mapping[str, Any]) -> None:
         """Store JSON values by name; None forgets one."""
@@ -283,7 +289,10 @@ class Catalog:
     @property
     def sequence(self) -> int:
         """The number of the last write transaction."""
-        return int(self._all("SELECT max(sequence) FROM changes")[0][0])
+        last = self._all("SELECT max(sequence) FROM changes")[0][0]
+        if not isinstance(last, int):
+            raise _damaged(self.path, ValueError("its log of changes is empty"))
+        return last
 
     @property
     def in_step(self) -> bool:
@@ -329,13 +338,19 @@ class Catalog:
             FROM documents d LEFT JOIN passages p ON d.text IS NULL AND p.document = d.id
             WHERE {condition}"""  # noqa: S608 - `condition` is one of our own two
         for key, text, title, metadata, pages, has_lines in self._all(sql, values):
-            yield Document(key, text or "", title, json.loads(metadata), tuple(json.loads(pages)), bool(has_lines))
+            about = self._json(metadata), tuple(self._json(pages))
+            yield Document(key, text or "", title, *about, bool(has_lines))
 
     def passages(self, ids: Iterable[int]) -> dict[int, Passage]:
         """Passages by id, removed ones included while their rows last."""
         wanted = json.dumps([int(id_) for id_ in ids])
-        rows = ((*row[:-1], json.loads(row[-1])) for row in self._all(_PASSAGES, (wanted,)))
-        return {row[0]: Passage(*row) for row in rows}
+        found = {}
+        for row in self._all(_PASSAGES, (wanted,)):
+            passage = Passage(*(*row[:-1], self._json(row[-1])))
+            if not all(isinstance(part, str) for part in (passage.key, passage.title, passage.text)):
+                raise _damaged(self.path, ValueError(f"passage {passage.id} lacks its text"))
+            found[passage.id] = passage
+        return found
 
     def owners(self, ids: Ids) -> dict[int, int]:
         """The document row of each passage."""

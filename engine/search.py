@@ -138,9 +138,12 @@ def _check(options: SearchOptions) -> None:
 
 def _begin(reader: "Reader", options: SearchOptions) -> None:
     """What takes longest of a cold search, at once: torch is imported while Lucene starts."""
-    wanted = options.first_stage or reader.memory["first_stage"]
-    name = options.reranker or reader.memory["reranker"]
-    if wanted != "bm25" or (options.rerank is not False and reader.shelf.at_hand(name)):
+    memory = reader.memory
+    wanted = options.first_stage or memory["first_stage"]
+    names = [memory["encoder"]] if wanted != "bm25" else []
+    if options.rerank is not False:
+        names.append(options.reranker or memory["reranker"])
+    if any(map(reader.shelf.at_hand, names)):
         reader.shelf.prepare()
         reader.indexes(wanted)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sqlite3
 from contextlib import closing
 
 import numpy as np
@@ -381,6 +382,24 @@ def test_after_a_write_the_catalog_is_one_file(collection, tmp_path):
     copy.write_bytes(wal.with_name("catalog.sqlite").read_bytes())
     with closing(Catalog.open(copy)) as catalog:
         assert catalog.keys() == ["chat", "cheval", "lion"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE documents SET metadata = '{'",
+        "UPDATE documents SET metadata = x'ff'",
+        "UPDATE passages SET text = CAST(x'ff' AS TEXT)",
+        "UPDATE documents SET key = CAST(x'ff' AS TEXT) WHERE key = 'chat'",
+        "UPDATE memory SET value = '{'",
+    ],
+)
+def test_a_catalog_whose_rows_make_no_sense_is_damaged(collection, damage):
+    collection.add(ANIMALS)
+    with closing(sqlite3.connect(collection.path / "g1" / "catalog.sqlite")) as connection, connection:
+        connection.execute(damage)
+    with pytest.raises(CollectionDamaged, match="--rebuild"):
+        collection.search("dort", FIRST)
 
 
 def test_nothing_of_a_broken_stream_of_records_is_pruned(tmp_path, collection):
