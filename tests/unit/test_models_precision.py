@@ -163,7 +163,9 @@ def test_a_search_shows_what_fp32_shows(collection: Path, options: SearchOptions
     assert all(10 <= result.rescored < result.candidates for result in drafted)
     assert {(result.precision, result.draft_precision, result.rescored) for result in expected} == {("fp32", None, 0)}
     for one, other in zip(found, expected, strict=True):
-        assert [hit.passage_id for hit in one.hits] == [hit.passage_id for hit in other.hits]
+        for mine, theirs in zip(one.hits, other.hits, strict=True):
+            # Two whose scores part only by rounding may change places with the batch that they are computed in.
+            assert mine.passage_id == theirs.passage_id or mine.score == pytest.approx(theirs.score, abs=5e-6)
         scores, logits = (
             [[getattr(hit, name) for hit in result.hits] for result in (one, other)]
             for name in ("score", "rerank_logit")
