@@ -11,16 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.catalog_change import Change
 from engine.errors import CollectionDamaged, CollectionError, CollectionOutdated, StorageError
-from engine.records import Document, Passage, Span
+from engine.records import Document, Passage
 
-__all__ = ["Addition", "Catalog", "Change", "Entry", "Origin", "Placed"]
+__all__ = ["Catalog", "Entry", "Origin"]
 
+FILE = "catalog.sqlite"
 APPLICATION = 0x666F7569  # "foui", so that a foreign database is told from ours
 FORMAT = 1
 
@@ -50,8 +52,6 @@ WHERE p.id IN (SELECT value FROM json_each(?))"""
 
 Ids = NDArray[np.int64]
 
-_STORED = json.JSONEncoder(ensure_ascii=False)
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -69,18 +69,6 @@ class Origin:
     name: str
     location: str
     whole: bool
-
-
-class Placed(NamedTuple):
-    """A slice of a document with its place in the file: what becomes a passage row."""
-
-    span: Span
-    page: int | None
-    line: int | None
-
-
-Addition = tuple[Document, bytes, Sequence[Placed]]
-"""A document, the hash of its content, its passages."""
 
 
 @contextmanager
@@ -105,7 +93,7 @@ def _reported(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: Exception) -> CollectionDamaged:
-    return CollectionDamaged(str(error), where=path, hint="index its sources again with --rebuild")
+    return CollectionDamaged(str(error), where=path)
 
 
 def _ids(rows: Iterable[tuple[int]]) -> Ids:
@@ -120,8 +108,9 @@ class Catalog:
         self._connection = connection
 
     @classmethod
-    def create(cls, path: Path, memory: Mapping[str, Any]) -> "Catalog":
-        """A new catalog that remembers `memory` (JSON values by name)."""
+    def create(cls, folder: Path, memory: Mapping[str, Any]) -> "Catalog":
+        """A new catalog in a folder, which remembers `memory` (JSON values by name)."""
+        path = folder / FILE
         with _reported(path):
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -133,16 +122,17 @@ class Catalog:
         return catalog
 
     @classmethod
-    def open(cls, path: Path, *, write: bool = False) -> "Catalog":
-        """An existing catalog.
+    def open(cls, folder: Path, *, write: bool = False) -> "Catalog":
+        """The catalog of a folder.
 
         Raises:
             CollectionDamaged: the file is missing or is no catalog.
             CollectionOutdated: a newer fouille made it.
             StorageError: the system refuses to read it.
         """
+        path = folder / FILE
         if not path.is_file():
-            raise CollectionDamaged("the catalog is missing", where=path, hint="index the sources again with --rebuild")
+            raise CollectionDamaged("the catalog is missing", where=path)
         mode = "rw" if write else "ro"
         try:
             return cls._checked(path, mode)
@@ -414,68 +404,3 @@ class Catalog:
             "AND NOT EXISTS (SELECT 1 FROM passages p WHERE p.document = d.id AND p.removed IS NULL)"
         )[0][0]
         return [*problems, f"{lost} documents have no passage"] if lost else problems
-
-
-class Change:
-    """A write transaction under way; `sequence` is the number it will have."""
-
-    def __init__(self, connection: sqlite3.Connection, sequence: int) -> None:
-        self.sequence = sequence
-        self._connection = connection
-        self._size = 0
-
-    def add(self, documents: Sequence[Addition], source: int | None) -> list[int]:
-        """Insert documents and their passages; returns the passages' ids, ascending, document by document.
-
-        A document that is one passage is stored once.
-        """
-        row, id_ = self._last("documents"), self._last("passages")
-        first = id_ + 1
-        rows: list[tuple[object, ...]] = []
-        passages: list[tuple[object, ...]] = []
-        for document, mark, placed in documents:
-            row += 1
-            text = document.text
-            whole = len(placed) == 1 and placed[0].span == (0, len(text))
-            metadata = _STORED.encode(dict(document.metadata)) if document.metadata else "{}"
-            pages = json.dumps(document.pages) if document.pages else "[]"
-            stored = None if whole else text
-            rows.append((row, document.key, document.title, metadata, mark, source, pages, document.has_lines, stored))
-            for (start, end), page, line in placed:
-                id_ += 1
-                passages.append((id_, row, start, end, page, line, text[start:end]))
-        self._connection.executemany(
-            "INSERT INTO documents (id, key, title, metadata, hash, source, pages, has_lines, text)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
-        self._connection.executemany(
-            "INSERT INTO passages (id, document, start, end, page, line, text) VALUES (?, ?, ?, ?, ?, ?, ?)", passages
-        )
-        self._size += len(rows)
-        return list(range(first, id_ + 1))
-
-    def _last(self, table: str) -> int:
-        """The highest id that a table ever gave out."""
-        found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        return int(found[0]) if found else 0
-
-    def remove(self, document: int) -> list[int]:
-        """Mark a document and its passages removed; returns the passages' ids."""
-        rows = self._connection.execute("SELECT id FROM passages WHERE document = ?", (document,)).fetchall()
-        for table, column in (("documents", "id"), ("passages", "document")):
-            self._connection.execute(
-                f"UPDATE {table} SET removed = ? WHERE {column} = ?",  # noqa: S608 - names from the line above
-                (self.sequence, document),
-            )
-        self._size += 1
-        return [row[0] for row in rows]
-
-    def note(self) -> None:
-        """Raise the sequence though no document changed: an index that is new has everything to apply."""
-        self._size += 1
-
-    def seal(self) -> None:
-        """Write the sequence into the log, unless nothing changed."""
-        if self._size:
-            self._connection.execute("INSERT INTO changes VALUES (?, ?)", (self.sequence, self._last("passages")))

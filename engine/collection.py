@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from engine import generation, inspection
 from engine.catalog import Catalog
-from engine.errors import CollectionDamaged, CollectionError, CollectionOutdated, InvalidOption
+from engine.errors import REBUILD, CollectionDamaged, CollectionError, CollectionOutdated, InvalidOption
 from engine.locking import locked
 from engine.models.shelf import Shelf
 from engine.reader import Reader
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "list_collections"]
 
 _TRIES = 5
-_REBUILD = "index again with --rebuild"
+# Tuned values: what holds whichever models there are, and what only holds for the models it was tuned with.
+_OF_BM25 = ("k1", "b")
+_OF_MODELS = ("fusion_weight", "interpolate", "candidates")
 
 
 class Collection:
@@ -135,7 +137,7 @@ class Collection:
         # What only writing needs stays out of a search's way.
         from engine.writer import Writer
 
-        with locked(self.path / "write.lock"):
+        with locked(self.path):
             generation.sweep(self.path)
             with Writer(generation.current(self.path), self.shelf, progress) as writer:
                 yield writer
@@ -191,15 +193,17 @@ class Collection:
         return writer.report.removed
 
     def remember(self, **values: Any) -> None:
-        """Store values (k1, b, fusion_weight, interpolate, candidates, reranker) for later searches; None forgets.
+        """Store values for later searches: k1, b, fusion_weight, interpolate, candidates, long_passages, reranker.
+
+        None forgets one.
 
         Raises:
             InvalidOption: a name that only `rebuild` may change, or that nothing reads.
         """
-        free = {"k1", "b", "fusion_weight", "interpolate", "candidates", "long_passages", "reranker"}
-        if unknown := sorted(set(values) - free):
-            raise InvalidOption("cannot be changed so", where=unknown[0], hint=f"known: {', '.join(sorted(free))}")
-        for name in free - {"long_passages", "reranker"}:
+        known = {*_OF_BM25, *_OF_MODELS, "long_passages", "reranker"}
+        if unknown := sorted(set(values) - known):
+            raise InvalidOption("cannot be changed so", where=unknown[0], hint=f"known: {', '.join(sorted(known))}")
+        for name in (*_OF_BM25, *_OF_MODELS):
             value = values.get(name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise InvalidOption(f"{value!r} is no number", where=name)
@@ -210,8 +214,7 @@ class Collection:
     @contextmanager
     def _catalog(self) -> Iterator[Catalog]:
         """The catalog, to be written to while no other writer is."""
-        path = generation.current(self.path) / "catalog.sqlite"
-        with locked(self.path / "write.lock"), closing(Catalog.open(path, write=True)) as catalog:
+        with locked(self.path), closing(Catalog.open(generation.current(self.path), write=True)) as catalog:
             yield catalog
 
     def widen(self, first_stage: str, encoder: str | None) -> None:
@@ -223,12 +226,12 @@ class Collection:
         memory = self.memory
         if first_stage != memory["first_stage"] and first_stage != "hybrid":
             raise CollectionOutdated(
-                f"the collection keeps {memory['first_stage']}, not {first_stage} alone", where=self.path, hint=_REBUILD
+                f"the collection keeps {memory['first_stage']}, not {first_stage} alone", where=self.path, hint=REBUILD
             )
         fresh = generation.fresh_memory(self.shelf, "hybrid", encoder or memory["encoder"], None, None)
         if memory["first_stage"] != "bm25" and fresh["encoder_hash"] != memory["encoder_hash"]:
             raise CollectionOutdated(
-                f"its vectors were made with another encoder than {fresh['encoder']}", where=self.path, hint=_REBUILD
+                f"its vectors were made with another encoder than {fresh['encoder']}", where=self.path, hint=REBUILD
             )
         with self._catalog() as catalog:
             catalog.remember({name: fresh[name] for name in ("first_stage", "encoder", "encoder_hash")})
@@ -260,7 +263,7 @@ class Collection:
         from engine.writer import Writer
 
         path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
-        with locked(path / "write.lock"):
+        with locked(path):
             old = _readable(path)
             with closing(old) if old else nullcontext():
                 was = old.memory() if old else {}
@@ -320,7 +323,7 @@ class Collection:
             self._refresh()
             with suppress(Stale):
                 return search(self._reader, questions, plan(self._reader, options))
-        raise CollectionDamaged("its indexes name passages that it lacks", where=self.path, hint=_REBUILD)
+        raise CollectionDamaged("its indexes name passages that it lacks", where=self.path)
 
     def keys(self, glob: str | None = None) -> list[str]:
         """Keys of documents, in order; `*` and `?` in a glob match any character, `/` included."""
@@ -349,7 +352,7 @@ def _readable(path: Path) -> Catalog | None:
         except CollectionDamaged:
             # What CURRENT does not say: of several the oldest is whole, a rebuild that was interrupted is newer.
             current = next(iter(generation.generations(path)), path)
-        catalog = Catalog.open(current / "catalog.sqlite")
+        catalog = Catalog.open(current)
         if catalog.check():
             catalog.close()
             return None
@@ -360,9 +363,8 @@ def _readable(path: Path) -> Catalog | None:
 
 def _tuned(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """What was tuned and still holds: all of it with the same models, BM25's part with others."""
-    names = {"k1", "b", "long_passages"}
-    if all(was.get(model) == now[model] for model in ("encoder", "reranker")):
-        names |= {"fusion_weight", "interpolate", "candidates"}
+    same = all(was.get(model) == now[model] for model in ("encoder", "reranker"))
+    names = {*_OF_BM25, "long_passages", *(_OF_MODELS if same else ())}
     return {name: was[name] for name in names & set(was)}
 
 
@@ -374,7 +376,7 @@ def list_collections(folder: Path) -> list[dict[str, Any]]:
             continue
         entry: dict[str, Any] = {"name": path.name, "path": str(path)}
         try:
-            with closing(Catalog.open(generation.current(path) / "catalog.sqlite")) as catalog:
+            with closing(Catalog.open(generation.current(path))) as catalog:
                 entry |= catalog.counts() | {"first_stage": catalog.memory()["first_stage"], "error": None}
         except (CollectionError, OSError) as error:
             entry |= {"documents": None, "passages": None, "first_stage": None, "error": str(error)}

@@ -26,6 +26,8 @@ __all__ = [
     "TrainingError",
 ]
 
+REBUILD = "index again with --rebuild"
+
 
 class FouilleError(Exception):
     """Root of the tree. `str(error)` is one line: what is wrong, where, what to do.
@@ -68,6 +70,9 @@ class CollectionOutdated(CollectionError):
 
 class CollectionDamaged(CollectionError):
     """A file of the collection is missing, truncated or not what its checksum says."""
+
+    def __init__(self, what: str, *, where: object = None, hint: str | None = REBUILD) -> None:
+        super().__init__(what, where=where, hint=hint)
 
 
 class StorageError(FouilleError):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalog import Catalog
-from engine.errors import CollectionDamaged, CollectionNotFound, InvalidOption
+from engine.errors import REBUILD, CollectionDamaged, CollectionNotFound
 from engine.models import registry
 from engine.models.shelf import Shelf
-from engine.settings import shipped
+from engine.settings import parse, shipped
 from indexes.analysis import DEFAULT_ANALYSIS
 from indexes.durable import refused, replace_file
 
@@ -20,7 +20,6 @@ __all__ = ["CURRENT", "current", "fresh_memory", "generations", "make", "model_n
 
 CURRENT = "CURRENT"
 SPLITTER = "words:150:30"
-STAGES = ("bm25", "dense", "hybrid")
 _GENERATION = re.compile(r"g[1-9][0-9]*")
 
 
@@ -35,16 +34,14 @@ def current(folder: Path) -> Path:
         name = (folder / CURRENT).read_text("ascii").strip()
     except (FileNotFoundError, NotADirectoryError):
         if generations(folder):
-            raise CollectionDamaged("CURRENT is gone", where=folder, hint="index again with --rebuild") from None
+            raise CollectionDamaged("CURRENT is gone", where=folder) from None
         what = "this folder is no collection" if folder.is_dir() else "no such collection"
         raise CollectionNotFound(what, where=folder, hint="see fouille list, or make it with fouille index") from None
     except (OSError, UnicodeDecodeError) as error:
-        hint = "check its permissions, or index again with --rebuild"
+        hint = f"check its permissions, or {REBUILD}"
         raise CollectionDamaged(f"CURRENT cannot be read: {error}", where=folder, hint=hint) from error
     if not _GENERATION.fullmatch(name) or not (folder / name).is_dir():
-        raise CollectionDamaged(
-            f"CURRENT names {name[:40]!r}, which is not there", where=folder, hint="index again with --rebuild"
-        )
+        raise CollectionDamaged(f"CURRENT names {name[:40]!r}, which is not there", where=folder)
     return folder / name
 
 
@@ -73,8 +70,8 @@ def fresh_memory(
     """
     from engine.documents import Splitter
 
-    if first_stage is not None and first_stage not in STAGES:
-        raise InvalidOption(f"{first_stage!r} is not one of {', '.join(STAGES)}", where="first_stage")
+    if first_stage is not None:
+        parse("first_stage", first_stage, where="first_stage")
     name = model_name(encoder or shelf.settings.encoder_or_default)
     stage = first_stage or ("hybrid" if encoder is not None or shelf.at_hand(name) else "bm25")
     if reranker is not None:
@@ -107,7 +104,7 @@ def make(folder: Path, memory: Mapping[str, Any]) -> Path:
     with refused(generation):
         generation.mkdir()
     known = {name: value for name, value in memory.items() if value is not None}
-    Catalog.create(generation / "catalog.sqlite", known).close()
+    Catalog.create(generation, known).close()
     return generation
 
 

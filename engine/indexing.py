@@ -5,17 +5,16 @@ was interrupted is found by comparing the two, so the next writer completes it a
 """
 
 import json
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from engine.catalog import Addition, Catalog, Entry, Placed
+from engine.catalog import Catalog, Entry
+from engine.catalog_change import Addition, Placed
 from engine.documents import Splitter, check_text
 from engine.errors import CollectionDamaged, DocumentError
 from engine.records import AddReport, Document, Progress, Rejection, passage_input
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from indexes.bm25 import BM25Writer
     from indexes.dense import DenseWriter
 
-__all__ = ["Intake", "bring_up_bm25", "bring_up_dense", "stop_at_first", "timed"]
+__all__ = ["Intake", "bring_up_bm25", "bring_up_dense", "stop_at_first"]
 
 TRANSACTION_DOCUMENTS = 2_000
 TRANSACTION_CHARACTERS = 8_000_000
@@ -33,14 +32,14 @@ ENCODING_WINDOW = 2_048
 """Passages encoded between two durable steps: what an interruption may cost."""
 
 
-class Sound(NamedTuple):
+class Accepted(NamedTuple):
     """A document that can be indexed, and the hash of its content."""
 
     document: Document
-    mark: bytes
+    content_hash: bytes
 
 
-def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterator[Sound | Rejection]:
+def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterator[Accepted | Rejection]:
     """Documents that can be indexed, and a rejection in place of each that cannot; `seen` gathers keys."""
     for item in incoming:
         if isinstance(item, Rejection):
@@ -49,29 +48,31 @@ def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterato
             yield Rejection(item.key or "(no key)", reason)
         else:
             try:
-                mark = digest(item)
+                content_hash = digest(item)
             except (TypeError, ValueError, RecursionError) as error:
                 yield Rejection(item.key, f"metadata is not JSON: {error}")
                 continue
             seen.add(item.key)
-            yield Sound(item, mark)
+            yield Accepted(item, content_hash)
 
 
 def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
     for name in ("key", "title", "text"):
-        if not isinstance(getattr(document, name), str):
+        value = getattr(document, name)
+        if not isinstance(value, str):
             return f"its {name} is not text"
+        if reason := check_text(value):
+            return f"{name}: {reason}"
     if not document.key:
         return "no key"
     if document.key in seen:
         return "a second document with this key in one run"
-    if check_text(document.key + document.title + document.text):
-        parts = {"key": document.key, "title": document.title, "text": document.text}
-        return next(f"{name}: {reason}" for name, text in parts.items() if (reason := check_text(text)))
     return None if document.text.strip() else "empty document"
 
 
-def foreign(catalog: Catalog, document: Document, known: Entry | None, source: int | None) -> Rejection | None:
+def of_another_source(
+    catalog: Catalog, document: Document, known: Entry | None, source: int | None
+) -> Rejection | None:
     """A rejection where another source owns the key: it would otherwise be replaced in silence."""
     if known is None or known.source == source:
         return None
@@ -87,9 +88,9 @@ def stop_at_first(
         DocumentError: something would be rejected; names the first.
     """
     for item in checked(incoming, seen):
-        if isinstance(item, Sound):
+        if isinstance(item, Accepted):
             key = item.document.key
-            rejection = foreign(catalog, item.document, catalog.entries([key]).get(key), source)
+            rejection = of_another_source(catalog, item.document, catalog.entries([key]).get(key), source)
         else:
             rejection = item
         if rejection:
@@ -114,7 +115,7 @@ def digest(document: Document) -> bytes:
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
-def place(document: Document, splitter: Splitter) -> list[Placed]:
+def split_document(document: Document, splitter: Splitter) -> list[Placed]:
     """The document's passages, each with its page or line where the file has such."""
     placed, line, reached = [], 1, 0
     for start, end in splitter.split(document.text):
@@ -151,16 +152,16 @@ class Intake:
         for group in self._groups(self._accepted(incoming)):
             self._write(group, splitter, source)
 
-    def _accepted(self, incoming: Iterable[Document | Rejection]) -> Iterator[Sound]:
+    def _accepted(self, incoming: Iterable[Document | Rejection]) -> Iterator[Accepted]:
         for item in checked(incoming, self.seen):
-            if isinstance(item, Sound):
+            if isinstance(item, Accepted):
                 yield item
             else:
                 self.rejected_at.add(item.where)
                 self.report.reject(item)
 
-    def _groups(self, documents: Iterable[Sound]) -> Iterator[list[Sound]]:
-        group: list[Sound] = []
+    def _groups(self, documents: Iterable[Accepted]) -> Iterator[list[Accepted]]:
+        group: list[Accepted] = []
         characters = 0
         for item in documents:
             group.append(item)
@@ -171,22 +172,22 @@ class Intake:
         if group:
             yield group
 
-    def _write(self, group: Sequence[Sound], splitter: Splitter, source: int | None) -> None:
+    def _write(self, group: Sequence[Accepted], splitter: Splitter, source: int | None) -> None:
         gone: list[int] = []
         additions: list[Addition] = []
         counts = AddReport()
         with self.catalog.change() as change:
             known = self.catalog.entries([document.key for document, _ in group])
-            for document, mark in group:
+            for document, content_hash in group:
                 entry = known.get(document.key)
-                if rejection := foreign(self.catalog, document, entry, source):
+                if rejection := of_another_source(self.catalog, document, entry, source):
                     counts.reject(rejection)
-                elif entry is not None and entry.hash == mark:
+                elif entry is not None and entry.hash == content_hash:
                     counts.unchanged += 1
                 else:
                     if entry is not None:
                         gone += change.remove(entry.id)
-                    additions.append((document, mark, place(document, splitter)))
+                    additions.append((document, content_hash, split_document(document, splitter)))
                     counts.added += entry is None
                     counts.updated += entry is not None
             ids = change.add(additions, source)
@@ -218,22 +219,10 @@ class Intake:
             self.feed([], [], gone)
 
 
-@contextmanager
-def timed(report: AddReport, part: str) -> Iterator[None]:
-    """Add the seconds spent inside to one part of the report."""
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        report.seconds[part] = report.seconds.get(part, 0.0) + time.perf_counter() - started
-
-
 def _lag(catalog: Catalog, applied: int, name: str) -> tuple[int, int]:
     """The last passage id that an index knows, and the last that it should."""
     if applied > catalog.sequence:
-        raise CollectionDamaged(
-            f"the {name} index is ahead of the catalog", where=catalog.path.parent, hint="index again with --rebuild"
-        )
+        raise CollectionDamaged(f"the {name} index is ahead of the catalog", where=catalog.path.parent)
     return catalog.last_passage(applied), catalog.last_passage(catalog.sequence)
 
 

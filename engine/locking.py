@@ -10,8 +10,8 @@ __all__ = ["locked"]
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; its descriptor is closed on exec, so no spawned child inherits it.
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, `write.lock`; its descriptor is closed on exec, so no spawned child inherits it.
 
     Raises:
         CollectionBusy: another process holds it; said at once.
@@ -19,11 +19,12 @@ def locked(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    path = folder / "write.lock"
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise CollectionBusy("another process is writing here", where=path.parent, hint="wait for it to end") from error
+        raise CollectionBusy("another process is writing here", where=folder, hint="wait for it to end") from error
     except OSError as error:
         raise StorageError(error.strerror or str(error), where=path, hint="check permissions and free space") from error
     try:

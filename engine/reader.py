@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.catalog import Catalog
-from engine.errors import CollectionDamaged, CollectionOutdated
+from engine.errors import REBUILD, CollectionDamaged, CollectionOutdated
 from engine.models.shelf import Shelf
 from engine.records import FirstStage
 from engine.settings import cache_dir
@@ -31,7 +31,7 @@ def analysis_of(memory: Mapping[str, Any]) -> Analysis:
     """
     name = memory["analysis"]
     if name not in ANALYSES:
-        raise CollectionOutdated(f"analysed with {name!r}, which this fouille lacks", hint="index again with --rebuild")
+        raise CollectionOutdated(f"analysed with {name!r}, which this fouille lacks", hint=REBUILD)
     return ANALYSES[name]
 
 
@@ -45,7 +45,7 @@ def check_encoder(memory: Mapping[str, Any], encoder: "BiEncoder") -> None:
         raise CollectionOutdated(
             "this encoder is not the one that the collection was made with",
             where=encoder.name,
-            hint="bring the old one back, or index again with --rebuild",
+            hint=f"bring the old one back, or {REBUILD}",
         )
 
 
@@ -59,7 +59,7 @@ class Reader:
 
     def __init__(self, folder: Path, shelf: Shelf) -> None:
         self.folder, self.shelf = folder, shelf
-        self.catalog = Catalog.open(folder / "catalog.sqlite")
+        self.catalog = Catalog.open(folder)
         self.memory = self.catalog.memory()
         cache = cache_dir() / "passages" / self.memory["uuid"]
         self.tokens = PassageTokens(folder / "tokens", cache)
@@ -102,7 +102,7 @@ class Reader:
         if any((self.folder / name).glob(sign)):
             return True
         if self.catalog.in_step and self.catalog.sequence:
-            raise CollectionDamaged(f"the {name} index is gone", where=self.folder, hint="index again with --rebuild")
+            raise CollectionDamaged(f"the {name} index is gone", where=self.folder)
         return False
 
     def indexes(self, first_stage: FirstStage) -> "list[BM25Index | DenseIndex]":

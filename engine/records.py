@@ -198,7 +198,7 @@ class SearchResult:
     Attributes:
         question: as it was asked.
         hits: best first, at most k.
-        timings: seconds by part: first_stage, bm25, dense, passages, rerank, total.
+        timings: seconds by part: first_stage (of it bm25, encode, dense), tokens, rerank, passages, total.
         notices: one line each for what a person should know (no reranker at hand, an index that lags).
         candidates: how many passages the first stage handed on.
         truncated: how many of them the reranker read only in part.

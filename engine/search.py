@@ -1,6 +1,5 @@
 """The heart: questions → candidates → passages → reranked hits."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from engine.documents.text import normalise
 from engine.errors import InvalidOption, InvalidQuestion, ModelNotFound
 from engine.reader import check_encoder
 from engine.records import FirstStage, Hit, LongPassages, Passage, Ranking, SearchOptions, SearchResult
+from engine.timing import timed
 from indexes import fusion
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         ModelNotFound: a model was asked for by name and cannot be had.
     """
     _check(options)
-    memory, notices = reader.memory, list[str]()
+    memory = reader.memory
+    notices: list[str] = []
     _begin(reader, options)
     first_stage, encoder = _first_stage(reader, options, notices)
     # A reader sees one sequence: the lowest that the indexes it uses have applied.
@@ -202,13 +203,13 @@ def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[Sea
     """
     texts = [clean(question) for question in questions]
     timings: dict[str, float] = {}
-    with _timed(timings, "total"):
-        with _timed(timings, "first_stage"):
+    with timed(timings, "total"):
+        with timed(timings, "first_stage"):
             found = _candidates(reader, texts, chosen, timings)
         read = _rerank(reader, texts, found, chosen, timings)
         orders = [_order(one, scores, chosen) for one, scores in zip(found, read, strict=True)]
         shown = {id_ for one, order in zip(found, orders, strict=True) for id_ in one.ranking.ids[order.top].tolist()}
-        with _timed(timings, "passages"):
+        with timed(timings, "passages"):
             passages = reader.catalog.passages(shown)
         if len(passages) < len(shown):
             raise Stale
@@ -240,20 +241,6 @@ def _told(reranker: "CrossEncoder | None", read: "_Read | None") -> dict[str, An
     return told
 
 
-class _timed:  # noqa: N801 - a context manager that reads like a statement
-    """Add the seconds spent inside to one part of the timings."""
-
-    def __init__(self, timings: dict[str, float], part: str) -> None:
-        self._timings, self._part = timings, part
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        elapsed = time.perf_counter() - self._started
-        self._timings[self._part] = self._timings.get(self._part, 0.0) + elapsed
-
-
 def _candidates(reader: "Reader", texts: Sequence[str], chosen: Plan, timings: dict[str, float]) -> list[_Candidates]:
     """The first stage for every question; deeper where one document's passages crowd out the others."""
     # Without a reranker the first k are the answer, but fusion still wants both sides deep.
@@ -274,12 +261,12 @@ def _retrieve(
     dense: Sequence[Ranking | None] = bm25
     vectors: Sequence[NDArray[np.float32] | None] = [None for _ in rows]
     if chosen.first_stage != "dense" and reader.bm25 is not None:
-        with _timed(timings, "bm25"):
+        with timed(timings, "bm25"):
             bm25 = reader.bm25.search_many(texts, depth, k1=chosen.k1, b=chosen.b, ids=chosen.only, below=chosen.below)
     if chosen.encoder is not None and reader.dense is not None:
-        with _timed(timings, "encode"):
+        with timed(timings, "encode"):
             encoded = chosen.encoder.encode_queries(texts)
-        with _timed(timings, "dense"):
+        with timed(timings, "dense"):
             dense = reader.dense.search(encoded, depth, ids=chosen.only, below=chosen.below)
             vectors = list(encoded)
     return [_fused(reader, bm25[row], dense[row], vectors[row], chosen, depth) for row in rows]
@@ -346,11 +333,11 @@ def _rerank(
         return [None] * len(found)
     ids = np.concatenate([one.ranking.ids for one in found])
     unique, rows = np.unique(ids, return_inverse=True)
-    with _timed(timings, "tokens"):
+    with timed(timings, "tokens"):
         tokens = _tokens(reader, chosen.reranker, unique)
     pairs = np.stack([np.repeat(np.arange(len(found)), sizes), rows], axis=1).astype(np.int32)
     z = [fusion.standardised(one.ranking.scores) for one in found]
-    with _timed(timings, "rerank"):
+    with timed(timings, "rerank"):
         scores = chosen.reranker.score_top(
             texts,
             tokens,

@@ -4,15 +4,17 @@ The config file is `config.toml` in the user's config folder (`FOUILLE_CONFIG_DI
 the fields below; the environment's are the same in capitals after `FOUILLE_`.
 """
 
+import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from engine.errors import InvalidOption
+from engine.records import FirstStage, LongPassages
 
 __all__ = [
     "SHIPPED",
@@ -24,6 +26,7 @@ __all__ = [
     "data_dir",
     "default_encoder",
     "default_reranker",
+    "parse",
     "resolve",
     "shipped",
 ]
@@ -56,7 +59,7 @@ def config_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Where what can be made again lives: class-data archive, tokens, compiled models. Not created here."""
+    """Where what can be made again lives: class-data archive, unpacked models, tokens. Not created here."""
     return _folder("cache")
 
 
@@ -84,12 +87,12 @@ def default_reranker() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a command works with. None means: what the collection remembers, else what the model or the room chooses."""
+    """What a command works with. None means what the collection remembers, else the model's or fouille's default."""
 
     collection: str = "default"
     encoder: str | None = None
     reranker: str | None = None
-    first_stage: str | None = None
+    first_stage: FirstStage | None = None
     splitter: str | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -100,7 +103,7 @@ class Settings:
     k1: float | None = None
     b: float | None = None
     interpolate: float | None = None
-    long_passages: str | None = None
+    long_passages: LongPassages | None = None
 
     @property
     def encoder_or_default(self) -> str:
@@ -126,41 +129,46 @@ class Settings:
         return data_dir() / "collections" / name
 
 
-def _whole(low: int, text: object) -> int:
-    if isinstance(text, bool) or (value := int(str(text))) < low:
-        raise ValueError(f"not a whole number from {low} up")
+def _whole(low: int, given: object) -> int:
+    try:
+        value = low - 1 if isinstance(given, bool) else int(str(given))
+    except ValueError:
+        value = low - 1
+    if value < low:
+        raise InvalidOption(f"not a whole number from {low} up")
     return value
 
 
-def _real(low: float, high: float, text: object) -> float:
-    if isinstance(text, bool) or not low <= (value := float(str(text))) <= high:
-        raise ValueError(f"not a number from {low:g} to {high:g}")
+def _real(low: float, high: float, given: object) -> float:
+    try:
+        value = math.nan if isinstance(given, bool) else float(str(given))
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise InvalidOption(f"not a number from {low:g} to {high:g}")
     return value
 
 
-def _text(text: object) -> str:
-    if not isinstance(text, str) or not text:
-        raise ValueError("not a text")
-    return text
+def _text(given: object) -> str:
+    if not isinstance(given, str) or not given:
+        raise InvalidOption("not a text")
+    return given
 
 
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def read(text: object) -> str:
-        if text not in choices:
-            raise ValueError(f"not one of {', '.join(choices)}")
-        return str(text)
-
-    return read
+def _one_of(choices: Sequence[str], given: object) -> str:
+    if given not in choices:
+        raise InvalidOption(f"not one of {', '.join(choices)}")
+    return str(given)
 
 
 _READ: Mapping[str, Callable[[object], Any]] = {
     "collection": _text,
     "encoder": _text,
     "reranker": _text,
-    "first_stage": _one_of("bm25", "dense", "hybrid"),
+    "first_stage": partial(_one_of, get_args(FirstStage)),
     "splitter": _text,
     "device": _text,
-    "precision": _one_of("auto", "fp32", "bf16", "fp16", "int8"),
+    "precision": partial(_one_of, ("auto", "fp32", "bf16", "fp16", "int8")),
     "batch_tokens": partial(_whole, 1),
     "max_length": partial(_whole, 8),
     "k": partial(_whole, 1),
@@ -168,8 +176,20 @@ _READ: Mapping[str, Callable[[object], Any]] = {
     "k1": partial(_real, 0, 1000),
     "b": partial(_real, 0, 1),
     "interpolate": partial(_real, 0, 1000),
-    "long_passages": _one_of("truncate", "maxp"),
+    "long_passages": partial(_one_of, get_args(LongPassages)),
 }
+
+
+def parse(name: str, given: object, *, where: str | None = None) -> Any:
+    """The value of a setting, from a text or from a TOML value.
+
+    Raises:
+        InvalidOption: it cannot be used; `where` says what held it.
+    """
+    try:
+        return _READ[name](given)
+    except InvalidOption as error:
+        raise InvalidOption(f"{str(given)[:40]!r} is {error}", where=where) from None
 
 
 def _config() -> dict[str, Any]:
@@ -205,9 +225,5 @@ def resolve(flags: Mapping[str, object | None] | None = None) -> Settings:
             where, given = f"{config_dir() / 'config.toml'}, {name}", config[name]
         else:
             continue
-        try:
-            values[name] = _READ[name](given)
-        except ValueError as error:
-            reason = str(error) if str(error).startswith("not ") else "not a number"
-            raise InvalidOption(f"{given!r} is {reason}", where=where) from error
+        values[name] = parse(name, given, where=where)
     return Settings(**values)

@@ -128,7 +128,7 @@ class PassageTokens:
         folder = self._cache / tokenizer
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
-            with locked(self._cache / "write.lock"):
+            with locked(self._cache):
                 store = self._open(folder)
                 if store is None:
                     store = self._create(folder, tokens)

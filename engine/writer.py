@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.catalog import Catalog
 from engine.documents import Splitter
-from engine.indexing import Intake, bring_up_bm25, bring_up_dense, stop_at_first, timed
+from engine.indexing import Intake, bring_up_bm25, bring_up_dense, stop_at_first
 from engine.models.shelf import Shelf
 from engine.reader import analysis_of, check_encoder
 from engine.records import AddReport, Document, Progress, Rejection
 from engine.settings import SHIPPED
+from engine.timing import timed
 from engine.tokens import PassageTokens
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Writer:
 
     def __init__(self, folder: Path, shelf: Shelf, progress: Progress | None = None) -> None:
         self.report = AddReport()
-        self.catalog = Catalog.open(folder / "catalog.sqlite", write=True)
+        self.catalog = Catalog.open(folder, write=True)
         self._folder, self._shelf = folder, shelf
         self._memory: Mapping[str, Any] = self.catalog.memory()
         self._is_shown = progress is not None
@@ -81,7 +82,7 @@ class Writer:
             row, name = self.catalog.source(source.name, source.location, whole=source.keeps_passages)
             splitter = AS_IS if source.keeps_passages else Splitter.parse(self._memory["splitter"])
             self._intake.rejected_at.clear()
-            with timed(self.report, "reading"):
+            with timed(self.report.seconds, "reading"):
                 self._intake.take(items.get(source.location) or source.rename(name).read(), splitter, row)
                 if prune:
                     self._prune(row, source, name)
@@ -116,7 +117,7 @@ class Writer:
         if strict:
             documents = list(documents)
             stop_at_first(self.catalog, documents, set(), None)
-        with timed(self.report, "reading"):
+        with timed(self.report.seconds, "reading"):
             self._intake.take(documents, Splitter.parse(self._memory["splitter"]), None)
 
     def carry_over(self, old: Catalog) -> None:
@@ -125,7 +126,7 @@ class Writer:
         self.catalog.copy_sources(sources)
         for row in (*sources, None):
             splitter = AS_IS if row is not None and sources[row].whole else Splitter.parse(self._memory["splitter"])
-            with timed(self.report, "reading"):
+            with timed(self.report.seconds, "reading"):
                 self._intake.take(old.documents(row), splitter, row)
         # What is read from the sources next is told apart from what was carried over.
         self._intake.seen.clear()
@@ -142,7 +143,7 @@ class Writer:
         if not self._bm25_folder:
             return
         before = self.report.seconds.get("bm25", 0.0)
-        with timed(self.report, "bm25"):
+        with timed(self.report.seconds, "bm25"):
             if self._bm25 is None:
                 self._bm25 = self._open_bm25(self._bm25_folder)
             else:
@@ -167,14 +168,14 @@ class Writer:
         if not self.catalog.in_step:
             sequence = self.catalog.sequence
             if self._bm25_folder:
-                with timed(self.report, "bm25"):
+                with timed(self.report.seconds, "bm25"):
                     writer = self._bm25 or self._open_bm25(self._bm25_folder)
                     if writer.applied < sequence:
                         writer.commit(sequence)
             if self._dense_folder:
-                with timed(self.report, "encoding"):
+                with timed(self.report.seconds, "encoding"):
                     self._encode(self._dense_folder)
-            with timed(self.report, "tokens"):
+            with timed(self.report.seconds, "tokens"):
                 self._tokenise()
             self.catalog.purge(sequence)
         self.report.passages = self.catalog.counts()["passages"]

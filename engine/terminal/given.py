@@ -1,7 +1,7 @@
 """What a command line amounts to: its settings, the collection that they name, the options of a search."""
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from engine.records import SearchOptions
 from engine.settings import Settings, resolve
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     import typer
 
     from engine.collection import Collection
-    from engine.records import FirstStage, LongPassages
 
 __all__ = ["open_collection", "search_options", "settings_of"]
 
@@ -31,11 +30,11 @@ def search_options(settings: Settings, **chosen: Any) -> SearchOptions:
     """What to search with: what the settings say, the collection's own choice where they are silent."""
     return SearchOptions(
         candidates=settings.candidates,
-        first_stage=cast("FirstStage | None", settings.first_stage),
+        first_stage=settings.first_stage,
         reranker=settings.reranker,
         interpolate=settings.interpolate,
         k1=settings.k1,
         b=settings.b,
-        long_passages=cast("LongPassages | None", settings.long_passages),
+        long_passages=settings.long_passages,
         **chosen,
     )

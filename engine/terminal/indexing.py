@@ -88,7 +88,7 @@ def bring_up_to_date(
 
 def _unmake(target: Collection) -> None:
     """Take away a collection that was made for documents which could not be read, unless it got some after all."""
-    with locked(target.path / "write.lock"):
+    with locked(target.path):
         if not target.info()["documents"]:
             target.close()
             shutil.rmtree(target.path, ignore_errors=True)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 from engine.errors import InvalidOption
-from engine.records import SearchOptions
+from engine.records import FirstStage, LongPassages, SearchOptions
+from engine.settings import parse
 from engine.terminal.options import collection_names, model_names, pairs_of, typed
 from engine.terminal.render import explain_hit
 from engine.terminal.sanitise import sanitise, sanitise_line
@@ -35,37 +37,10 @@ class Command:
     values: Callable[[], Sequence[str]] = tuple
 
 
-def _whole(text: str) -> int:
-    # Python refuses to read thousands of digits.
-    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
-        raise InvalidOption(f"{text[:40]!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def _real(highest: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not 0 <= value <= highest:
-            raise InvalidOption(f"{text!r} is not a number from 0 to {highest:g}")
-        return value
-
-    return read
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in choices:
-            raise InvalidOption(f"{text!r} is not one of {', '.join(choices)}")
-        return text
-
-    return read
-
-
 def _switch(text: str) -> bool:
-    return _one_of("on", "off")(text) == "on"
+    if text not in _on_off():
+        raise InvalidOption(f"{text!r} is not one of on, off")
+    return text == "on"
 
 
 def _pair(text: str) -> Mapping[str, Sequence[str]]:
@@ -84,13 +59,17 @@ def _option(
     name: str,
     argument: str,
     help_: str,
-    read: Callable[[str], Any],
+    read: Callable[[str], Any] | None = None,
     *,
     field: str = "",
     values: Callable[[], Sequence[str]] = tuple,
 ) -> Command:
-    """A command that sets one search option: without an argument it shows it, `default` gives it back."""
+    """A command that sets one search option: without an argument it shows it, `default` gives it back.
+
+    What is also a setting is read as one.
+    """
     field = field or name.replace("-", "_")
+    read = read or partial(parse, field)
 
     def run(shell: Shell, text: str) -> None:
         current = getattr(shell.options, field)
@@ -163,30 +142,18 @@ def _quit(shell: Shell, _: str) -> None:
 
 
 _TABLE = (
-    _option("k", "N", "hits to show", _whole),
-    _option("candidates", "N", "passages that the reranker reads", _whole),
-    _option(
-        "first-stage",
-        "STAGE",
-        "bm25, dense or hybrid",
-        _one_of("bm25", "dense", "hybrid"),
-        values=lambda: ("bm25", "dense", "hybrid"),
-    ),
+    _option("k", "N", "hits to show"),
+    _option("candidates", "N", "passages that the reranker reads"),
+    _option("first-stage", "STAGE", "bm25, dense or hybrid", values=lambda: get_args(FirstStage)),
     _option("rerank", "on|off", "let the cross-encoder order the candidates", _switch, values=_on_off),
-    _option("reranker", "MODEL", "the cross-encoder", str, values=lambda: model_names("cross-encoder")),
-    _option("interpolate", "W", "weight of the first stage beside the cross-encoder", _real(1000)),
-    _option("k1", "X", "BM25: how soon a repeated word counts no more", _real(1000)),
-    _option("b", "X", "BM25: how much long passages pay", _real(1)),
+    _option("reranker", "MODEL", "the cross-encoder", values=lambda: model_names("cross-encoder")),
+    _option("interpolate", "W", "weight of the first stage beside the cross-encoder"),
+    _option("k1", "X", "BM25: how soon a repeated word counts no more"),
+    _option("b", "X", "BM25: how much long passages pay"),
     _option("in", "GLOB", "only documents whose key matches", typed, field="keys"),
     _option("where", "KEY=VALUE", "only documents with this metadata; adds up", _pair),
-    _option("per-document", "N", "hits from one document at most", _whole),
-    _option(
-        "long-passages",
-        "HOW",
-        "truncate or maxp",
-        _one_of("truncate", "maxp"),
-        values=lambda: ("truncate", "maxp"),
-    ),
+    _option("per-document", "N", "hits from one document at most", partial(parse, "k")),
+    _option("long-passages", "HOW", "truncate or maxp", values=lambda: get_args(LongPassages)),
     Command("explain", "RANK|on|off", "where a hit's place comes from, or those of every search", _explain, _on_off),
     Command("open", "RANK [editor]", "the hit's document in $PAGER, or a copy in $EDITOR", _open),
     _toggle("full", "whole passages, not excerpts", "full"),

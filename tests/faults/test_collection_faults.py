@@ -192,7 +192,7 @@ def test_the_lock_is_free_once_its_holder_is_killed(tmp_path):
         import time
         from pathlib import Path
         from engine.locking import locked
-        with locked(Path({str(path)!r}) / "write.lock"):
+        with locked(Path({str(path)!r})):
             print("held", flush=True)
             time.sleep(60)
     """)

@@ -4,14 +4,15 @@ import sqlite3
 
 import pytest
 
-from engine.catalog import FORMAT, Catalog, Placed
+from engine.catalog import FORMAT, Catalog
+from engine.catalog_change import Placed
 from engine.errors import CollectionDamaged, CollectionOutdated, StorageError
 from engine.records import Document
 
 
 @pytest.fixture
 def catalog(tmp_path):
-    catalog = Catalog.create(tmp_path / "catalog.sqlite", {"splitter": "none"})
+    catalog = Catalog.create(tmp_path, {"splitter": "none"})
     yield catalog
     catalog.close()
 
@@ -116,14 +117,14 @@ def test_a_file_that_is_no_database_is_called_damaged(tmp_path):
     path = tmp_path / "catalog.sqlite"
     path.write_bytes(b"not a database, but long enough to look like one" * 100)
     with pytest.raises(CollectionDamaged, match=r"catalog\.sqlite"):
-        Catalog.open(path)
+        Catalog.open(tmp_path)
 
 
 def test_a_foreign_database_is_not_taken_for_a_catalog(tmp_path):
     path = tmp_path / "catalog.sqlite"
     sqlite3.connect(path).executescript("CREATE TABLE t (x); INSERT INTO t VALUES (1);").connection.close()
     with pytest.raises(CollectionDamaged, match="not a catalog"):
-        Catalog.open(path)
+        Catalog.open(tmp_path)
 
 
 def test_a_newer_format_is_refused(catalog, tmp_path):
@@ -132,12 +133,12 @@ def test_a_newer_format_is_refused(catalog, tmp_path):
     connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
     connection.close()
     with pytest.raises(CollectionOutdated, match="newer fouille"):
-        Catalog.open(tmp_path / "catalog.sqlite")
+        Catalog.open(tmp_path)
 
 
 def test_a_missing_catalog_is_called_damaged(tmp_path):
     with pytest.raises(CollectionDamaged, match="missing"):
-        Catalog.open(tmp_path / "catalog.sqlite")
+        Catalog.open(tmp_path)
 
 
 def test_a_full_disk_is_a_storage_error_and_changes_nothing(catalog):
