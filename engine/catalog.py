@@ -7,6 +7,7 @@ is visible at S when it was added by then and not yet removed. Removed rows stay
 
 import json
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ _PASSAGES = """
 SELECT p.id, d.key, d.title, p.text, p.start, p.end, p.page, p.line, d.metadata
 FROM passages p JOIN documents d ON d.id = p.document
 WHERE p.id IN (SELECT value FROM json_each(?))"""
+
+_BUSY = "PRAGMA busy_timeout = 10000"
 
 Ids = NDArray[np.int64]
 
@@ -94,6 +97,15 @@ def _reported(path: Path) -> Iterator[None]:
 
 def _damaged(path: Path, error: Exception) -> CollectionDamaged:
     return CollectionDamaged(str(error), where=path)
+
+
+def _named(glob: str | None) -> tuple[str, list[object]]:
+    """A condition on a document's key, and its values: `*` and `?` match any character, all else itself."""
+    if glob is None:
+        return "1", []
+    # Keys of files are in NFC; whoever types a glob, or completes it, may not be.
+    literal = glob.replace("[", "[[]")
+    return "(key GLOB ? OR key GLOB ?)", [literal, unicodedata.normalize("NFC", literal)]
 
 
 def _ids(rows: Iterable[tuple[int]]) -> Ids:
@@ -165,7 +177,7 @@ class Catalog:
     def _prepared(cls, path: Path, connection: sqlite3.Connection) -> "Catalog":
         with _reported(path):
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA busy_timeout = 10000")
+            connection.execute(_BUSY)
             connection.execute("PRAGMA cache_size = -65536")
             connection.execute("SELECT sequence FROM changes LIMIT 1").fetchone()
         return cls(path, connection)
@@ -173,6 +185,10 @@ class Catalog:
     def close(self) -> None:
         """Close the file; safe to call twice."""
         self._connection.close()
+
+    def check_open(self) -> None:
+        """Raises CollectionError where it is closed."""
+        self._all("SELECT 1")
 
     def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         with _reported(self.path):
@@ -265,16 +281,32 @@ class Catalog:
     def purge(self, sequence: int) -> None:
         """Forget what was removed at or before `sequence`; every index must have passed it.
 
-        What is left stands in the one file then, unless somebody reads at length: it can be copied and read anywhere.
+        What is left stands in the one file then, unless somebody is reading: it can be copied and read anywhere.
         """
         with _reported(self.path):
             with self._atomic():
                 self._connection.execute("DELETE FROM passages WHERE removed <= ?", (sequence,))
                 self._connection.execute("DELETE FROM documents WHERE removed <= ?", (sequence,))
                 self._connection.execute("DELETE FROM changes WHERE sequence < ?", (sequence,))
+            self._connection.execute("PRAGMA busy_timeout = 100")  # who reads for long is not waited for
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute(_BUSY)
 
     # Reading ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """All that is read inside is of one moment, whatever others commit or purge meanwhile."""
+        self._all("BEGIN")
+        try:
+            self._all("SELECT 1 FROM changes LIMIT 1")  # SQLite's moment is that of the first read
+            yield
+        finally:
+            self._all("ROLLBACK")
+
+    def holds(self, sequence: int) -> bool:
+        """Whether every passage visible at `sequence` has its row: it is neither ahead of the log nor purged."""
+        return bool(self._all("SELECT ? BETWEEN min(sequence) AND max(sequence) FROM changes", (sequence,))[0][0])
 
     @property
     def sequence(self) -> int:
@@ -302,10 +334,8 @@ class Catalog:
 
     def keys(self, glob: str | None = None) -> list[str]:
         """Keys of live documents in order, those that a glob (`*` and `?` match any character) names."""
-        if glob is None:
-            rows = self._all("SELECT key FROM documents WHERE removed IS NULL ORDER BY key")
-        else:
-            rows = self._all("SELECT key FROM documents WHERE removed IS NULL AND key GLOB ? ORDER BY key", (glob,))
+        condition, values = _named(glob)
+        rows = self._all(f"SELECT key FROM documents WHERE removed IS NULL AND {condition} ORDER BY key", values)  # noqa: S608
         return [row[0] for row in rows]
 
     def keys_of_source(self, source: int) -> Iterator[tuple[int, str]]:
@@ -352,19 +382,23 @@ class Catalog:
 
         Of several values under one name the metadata must have all, as a list may.
         """
-        sql = """SELECT p.id FROM passages p JOIN documents d ON d.id = p.document
-            WHERE p.id <= ? AND (p.removed IS NULL OR p.removed > ?)"""
+        visible = "id <= ? AND (removed IS NULL OR removed > ?)"
         values: list[object] = [self.last_passage(sequence), sequence]
-        if keys is not None:
-            sql += " AND d.key GLOB ?"
-            values.append(keys)
+        if keys is None and not where:
+            return _ids(self._all(f"SELECT id FROM passages WHERE {visible} ORDER BY id", values))  # noqa: S608
+        condition, named = _named(keys)
+        values += named
         wanted = ((name, [asked] if isinstance(asked, str) else asked) for name, asked in where.items())
         for name, value in ((name, value) for name, values_of in wanted for value in values_of):
-            sql += """ AND EXISTS (SELECT 1 FROM json_tree(d.metadata) t WHERE (t.path = '$' AND t.key = ? OR t.path IN
-                (SELECT fullkey FROM json_each(d.metadata) WHERE key = ? AND type = 'array')) AND
-                CASE t.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(t.atom AS TEXT) END = ?)"""
-            values += [name, name, value]
-        return _ids(self._all(sql + " ORDER BY p.id", values))
+            condition += """ AND EXISTS (SELECT 1 FROM json_tree(metadata) t WHERE (t.path = '$' AND t.key = ? OR
+                t.path IN (SELECT fullkey FROM json_each(metadata) WHERE key = ? AND type = 'array'))
+                AND CASE t.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(t.atom AS TEXT) END
+                IN (?, ?))"""
+            values += [name, name, value, unicodedata.normalize("NFC", value)]
+        # Documents first: a long one has thousands of passages.
+        sql = f"""SELECT id FROM passages WHERE {visible}
+            AND document IN (SELECT id FROM documents WHERE {condition}) ORDER BY id"""  # noqa: S608
+        return _ids(self._all(sql, values))
 
     def visible(self, sequence: int) -> Ids:
         """Ids, ascending, of all passages visible at `sequence`."""

@@ -7,12 +7,12 @@ g1/             a generation: catalog.sqlite, bm25/, dense/, tokens/
 """
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from engine import generation, inspection
 from engine.catalog import Catalog
@@ -21,8 +21,8 @@ from engine.locking import locked
 from engine.models.shelf import Shelf
 from engine.reader import Reader
 from engine.records import AddReport, Document, Progress, SearchOptions, SearchResult
-from engine.search import WINDOW, Stale, plan, search
-from engine.settings import Settings
+from engine.search import WINDOW, answer
+from engine.settings import Settings, parse
 from indexes.durable import refused
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Collection", "list_collections"]
 
-_TRIES = 5
+T = TypeVar("T")
+
 # Tuned values: what holds whichever models there are, and what only holds for the models it was tuned with.
 _OF_BM25 = ("k1", "b")
 _OF_MODELS = ("fusion_weight", "interpolate", "candidates")
@@ -137,6 +138,7 @@ class Collection:
         # What only writing needs stays out of a search's way.
         from engine.writer import Writer
 
+        self._reader.catalog.check_open()
         with locked(self.path):
             generation.sweep(self.path)
             with Writer(generation.current(self.path), self.shelf, progress) as writer:
@@ -195,7 +197,7 @@ class Collection:
     def remember(self, **values: Any) -> None:
         """Store values for later searches: k1, b, fusion_weight, interpolate, candidates, long_passages, reranker.
 
-        None forgets one.
+        None forgets one; the reranker is fouille's default then.
 
         Raises:
             InvalidOption: a name that only `rebuild` may change, or that nothing reads.
@@ -203,10 +205,9 @@ class Collection:
         known = {*_OF_BM25, *_OF_MODELS, "long_passages", "reranker"}
         if unknown := sorted(set(values) - known):
             raise InvalidOption("cannot be changed so", where=unknown[0], hint=f"known: {', '.join(sorted(known))}")
-        for name in (*_OF_BM25, *_OF_MODELS):
-            value = values.get(name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise InvalidOption(f"{value!r} is no number", where=name)
+        values = {name: None if given is None else parse(name, given, where=name) for name, given in values.items()}
+        if "reranker" in values:
+            values["reranker"] = generation.model_name(values["reranker"] or self.shelf.settings.reranker_or_default)
         with self._catalog() as catalog:
             catalog.remember(values)
         self._refresh()
@@ -291,14 +292,17 @@ class Collection:
 
     # Reading ----------------------------------------------------------------------------------------------------
 
-    def _refresh(self) -> None:
-        """See what was committed since, in this generation or in the one that took its place."""
+    def _now(self) -> Reader:
+        """The reader of the generation that is the collection now."""
         now = generation.current(self.path)
         if now != self._generation:
             self._reader.close()
             self._generation, self._reader = now, Reader(now, self.shelf)
-        else:
-            self._reader.refresh()
+        return self._reader
+
+    def _refresh(self) -> None:
+        """See what was committed since, in this generation or in the one that took its place."""
+        self._now().refresh()
 
     def search(self, question: str, options: SearchOptions | None = None) -> SearchResult:
         """The passages that answer a question, best first.
@@ -319,29 +323,33 @@ class Collection:
             yield from self._search_window(window, options)
 
     def _search_window(self, questions: list[str], options: SearchOptions) -> list[SearchResult]:
-        for _ in range(_TRIES):
-            self._refresh()
-            with suppress(Stale):
-                return search(self._reader, questions, plan(self._reader, options))
-        raise CollectionDamaged("its indexes name passages that it lacks", where=self.path)
+        return self._reading(lambda reader: answer(reader, questions, options))
+
+    def _reading(self, read: Callable[[Reader], T]) -> T:
+        """What `read` makes of the collection as it is now; again where a rebuild took its files away meanwhile."""
+        while True:
+            reader = self._now()
+            try:
+                return read(reader)
+            except CollectionDamaged:
+                if generation.current(self.path) == self._generation:
+                    raise
 
     def keys(self, glob: str | None = None) -> list[str]:
         """Keys of documents, in order; `*` and `?` in a glob match any character, `/` included."""
-        return self._reader.catalog.keys(glob)
+        return self._now().catalog.keys(glob)
 
     def document(self, key: str) -> Document | None:
         """A document, whole; None when there is none of that key."""
-        return self._reader.catalog.document(key)
+        return self._now().catalog.document(key)
 
     def info(self) -> dict[str, Any]:
         """What it holds and remembers, as JSON values."""
-        self._refresh()
-        return inspection.info(self.path, self._reader)
+        return self._reading(lambda reader: inspection.info(self.path, reader))
 
     def verify(self) -> dict[str, Any]:
         """Whether catalog and indexes agree: `state` is "sound", "pending" or "damaged", `problems` says why."""
-        self._refresh()
-        return inspection.verify(self.path, self._reader)
+        return self._reading(lambda reader: inspection.verify(self.path, reader))
 
 
 def _readable(path: Path) -> Catalog | None:

@@ -41,9 +41,11 @@ class Accepted(NamedTuple):
 
 def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterator[Accepted | Rejection]:
     """Documents that can be indexed, and a rejection in place of each that cannot; `seen` gathers keys."""
-    for item in incoming:
+    for number, item in enumerate(incoming, 1):
         if isinstance(item, Rejection):
             yield item
+        elif not isinstance(item, Document):
+            yield Rejection(f"document {number}", f"is no Document but a {type(item).__name__}")
         elif reason := _reason_to_reject(item, seen):
             yield Rejection(item.key or "(no key)", reason)
         else:
@@ -241,10 +243,12 @@ def bring_up_bm25(catalog: Catalog, writer: "BM25Writer", progress: Progress) ->
     writer.commit(target)
 
 
-def bring_up_dense(catalog: Catalog, writer: "DenseWriter", encoder: "BiEncoder", progress: Progress) -> None:
+def bring_up_dense(
+    catalog: Catalog, writer: "DenseWriter", encoder: "Callable[[], BiEncoder]", progress: Progress
+) -> None:
     """Encode what the catalog has beyond the dense index, window by window, each durable; then commit.
 
-    What an interrupted run has already encoded is not encoded again.
+    What an interrupted run has already encoded is not encoded again; `encoder` is called where something is left.
     """
     known, last = _lag(catalog, writer.applied, "dense")
     target = catalog.sequence
@@ -266,5 +270,5 @@ def bring_up_dense(catalog: Catalog, writer: "DenseWriter", encoder: "BiEncoder"
         encoded(len(ids) - len(missing))
         if rows := [row for row, id_ in enumerate(ids) if id_ in missing]:
             texts = [passage_input(*passages[row]) for row in rows]
-            writer.add(np.asarray(ids, np.int64)[rows], encoder.encode_passages(texts, progress=encoded))
+            writer.add(np.asarray(ids, np.int64)[rows], encoder().encode_passages(texts, progress=encoded))
     writer.commit(target)

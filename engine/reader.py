@@ -1,11 +1,12 @@
 """The reading side of one generation: its catalog, and its indexes as they are opened by the first search that asks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.catalog import Catalog
-from engine.errors import REBUILD, CollectionDamaged, CollectionOutdated
+from engine.errors import REBUILD, CollectionBusy, CollectionDamaged, CollectionOutdated
 from engine.models.shelf import Shelf
 from engine.records import FirstStage
 from engine.settings import cache_dir
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader", "analysis_of", "check_encoder"]
 
+_ATTEMPTS = 20
 ANALYSES = {analysis.name: analysis for analysis in (DEFAULT_ANALYSIS, FRENCH_ANALYZER)}
 
 
@@ -116,6 +118,25 @@ class Reader:
         for part in (self._bm25, self._dense, self.tokens):
             if part is not None:
                 part.refresh()
+
+    @contextmanager
+    def steady(self, first_stage: FirstStage | None = None) -> Iterator[None]:
+        """The last commit, as long as the block reads: all that the indexes name has its row, whatever writers do.
+
+        Args:
+            first_stage: whose indexes are read; None for the collection's own.
+
+        Raises:
+            CollectionBusy: it is written to faster than it can be opened.
+        """
+        for _ in range(_ATTEMPTS):
+            with self.catalog.steady():
+                self.refresh()
+                used = self.indexes(first_stage or self.memory["first_stage"])
+                if all(self.catalog.holds(index.applied) for index in used):
+                    yield
+                    return
+        raise CollectionBusy("it is being written to all the time", where=self.folder.parent, hint="try again")
 
     def close(self) -> None:
         """Let go of every file; safe to call twice."""

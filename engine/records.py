@@ -1,8 +1,8 @@
 """The small frozen records that travel between rooms."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,13 +32,6 @@ Span = tuple[int, int]
 Progress = Callable[[str, int, int | None], None]
 """Called with a part of the work, how much of it is done, and how much there is (None: not known yet)."""
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-def _nothing() -> Mapping[str, Any]:
-    # A mapping proxy cannot be hashed on 3.11, so a dataclass does not take one as a plain default.
-    return _NOTHING
-
 
 def passage_input(title: str, text: str) -> str:
     """What both stages read of a passage: its title, then its text."""
@@ -61,7 +54,7 @@ class Document:
     key: str
     text: str
     title: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=_nothing)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     pages: tuple[int, ...] = ()
     has_lines: bool = False
 
@@ -153,7 +146,7 @@ class SearchOptions:
     k1: float | None = None
     b: float | None = None
     keys: str | None = None
-    where: Mapping[str, str | Sequence[str]] = field(default_factory=_nothing)
+    where: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     per_document: int | None = None
     long_passages: LongPassages | None = None
     highlight: bool = True
@@ -211,7 +204,7 @@ class SearchResult:
 
     question: str
     hits: tuple[Hit, ...]
-    timings: Mapping[str, float] = field(default_factory=_nothing)
+    timings: Mapping[str, float] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     candidates: int = 0
     truncated: int = 0
@@ -231,6 +224,7 @@ class AddReport:
         rejected: files and records that were not indexed; `rejections` holds the first reasons.
         passages: in the collection afterwards.
         seconds: by part: reading, bm25, encoding, tokens.
+        skipped: files of kinds that are not read, by extension.
         notices: one line each for what a person should know.
     """
 
@@ -242,6 +236,7 @@ class AddReport:
     passages: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
     notices: list[str] = field(default_factory=list)
 
     KEPT_REJECTIONS = 20

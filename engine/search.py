@@ -3,15 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.documents.text import normalise
-from engine.errors import InvalidOption, InvalidQuestion, ModelNotFound
+from engine.errors import CollectionDamaged, InvalidOption, InvalidQuestion, ModelNotFound
 from engine.reader import check_encoder
 from engine.records import FirstStage, Hit, LongPassages, Passage, Ranking, SearchOptions, SearchResult
+from engine.settings import parse
 from engine.timing import timed
 from indexes import fusion
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from engine.models import BiEncoder, CrossEncoder
     from engine.reader import Reader
 
-__all__ = ["WINDOW", "Plan", "Stale", "clean", "plan", "search"]
+__all__ = ["WINDOW", "Plan", "answer", "clean", "plan", "search"]
 
 CANDIDATES = 100
 FUSION_WEIGHT = 0.75
@@ -28,10 +30,6 @@ WINDOW = 64
 
 
 _NOTHING = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
-
-
-class Stale(Exception):
-    """A candidate's row was purged after the index was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +88,12 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
     _check(options)
     memory = reader.memory
     notices: list[str] = []
-    _begin(reader, options)
     first_stage, encoder = _first_stage(reader, options, notices)
     # A reader sees one sequence: the lowest that the indexes it uses have applied.
     applied = {index.applied for index in reader.indexes(first_stage)} or {0}
     sequence = min(applied)
+    if sequence < reader.catalog.sequence:
+        notices.append("what was indexed last is not found yet: an index lags behind (run fouille index again)")
     reranker = _reranker(reader, options, notices)
     weight = reranker.recommended_interpolate(first_stage) if reranker else None
     count = reranker.default_candidates if reranker else None
@@ -123,15 +122,19 @@ def _check(options: SearchOptions) -> None:
     for name in ("k", "candidates", "per_document"):
         value = getattr(options, name)
         if value is not None and (type(value) is not int or value < 1):
-            raise InvalidOption(f"{value} is less than 1, or no whole number", where=name)
+            raise InvalidOption(f"{value!r} is not a whole number from 1 up", where=name)
     for name, known in (("first_stage", FirstStage), ("long_passages", LongPassages)):
         value = getattr(options, name)
         if value is not None and value not in get_args(known):
             raise InvalidOption(f"{value!r} is not one of {', '.join(get_args(known))}", where=name)
-    if options.interpolate is not None and not 0 <= options.interpolate < float("inf"):
-        raise InvalidOption(f"{options.interpolate} is not a number from 0 up", where="interpolate")
+    for name in ("k1", "b", "interpolate"):
+        value = getattr(options, name)
+        if value is not None:
+            parse(name, value, where=name)
     if not isinstance(options.keys, str | None):
         raise InvalidOption(f"{options.keys!r} is no glob", where="keys")
+    if not isinstance(options.where, Mapping):
+        raise InvalidOption(f"{options.where!r} is no mapping", where="where")
     for name, asked in options.where.items():
         if not all(isinstance(value, str) for value in (asked if isinstance(asked, list | tuple) else [asked])):
             raise InvalidOption(f"{name} is compared as text, not with {asked!r}", where="where")
@@ -140,13 +143,11 @@ def _check(options: SearchOptions) -> None:
 def _begin(reader: "Reader", options: SearchOptions) -> None:
     """What takes longest of a cold search, at once: torch is imported while Lucene starts."""
     memory = reader.memory
-    wanted = options.first_stage or memory["first_stage"]
-    names = [memory["encoder"]] if wanted != "bm25" else []
+    names = [memory["encoder"]] if (options.first_stage or memory["first_stage"]) != "bm25" else []
     if options.rerank is not False:
         names.append(options.reranker or memory["reranker"])
     if any(map(reader.shelf.at_hand, names)):
         reader.shelf.prepare()
-        reader.indexes(wanted)
 
 
 def _first(*values: Any) -> Any:
@@ -166,7 +167,7 @@ def _first_stage(reader: "Reader", options: SearchOptions, notices: list[str]) -
         return "bm25", None
     name = reader.memory["encoder"]
     reason = None
-    if reader.dense is None or (reader.dense.applied == 0 and reader.catalog.sequence):
+    if reader.catalog.sequence and (reader.dense is None or not reader.dense.applied):
         reason = "its passages are not encoded yet"
     elif asked is None and not reader.shelf.at_hand(name):
         reason = f"the encoder {name} is not on this machine"
@@ -194,12 +195,20 @@ def _reranker(reader: "Reader", options: SearchOptions, notices: list[str]) -> "
     return reranker
 
 
+def answer(reader: "Reader", questions: Sequence[str], options: SearchOptions) -> list[SearchResult]:
+    """Plan, then search the last commit. Raises as `plan`, `search` and `Reader.steady`."""
+    _check(options)
+    _begin(reader, options)
+    with reader.steady(options.first_stage):
+        return search(reader, questions, plan(reader, options))
+
+
 def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[SearchResult]:
     """Answer a window of questions, in order; their pairs go to the reranker in one stream of batches.
 
     Raises:
         InvalidQuestion: a question is empty.
-        Stale: the collection was purged under the reader; refresh it and plan again.
+        CollectionDamaged: an index names a passage that the catalog lacks.
     """
     texts = [clean(question) for question in questions]
     timings: dict[str, float] = {}
@@ -210,16 +219,14 @@ def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[Sea
         orders = [_order(one, scores, chosen) for one, scores in zip(found, read, strict=True)]
         shown = {id_ for one, order in zip(found, orders, strict=True) for id_ in one.ranking.ids[order.top].tolist()}
         with timed(timings, "passages"):
-            passages = reader.catalog.passages(shown)
-        if len(passages) < len(shown):
-            raise Stale
+            passages = _passages(reader, sorted(shown))
         hits = [tuple(_hits(reader, chosen, *one, passages)) for one in zip(texts, found, orders, strict=True)]
     share = {part: seconds / len(questions) for part, seconds in timings.items()}
     return [
         SearchResult(
             question=question,
             hits=hits[index],
-            timings=share,
+            timings=dict(share),
             notices=chosen.notices,
             candidates=len(found[index].ranking.ids),
             first_stage=chosen.first_stage,
@@ -302,19 +309,20 @@ def _spread(
         seen: defaultdict[int, int] = defaultdict(int)
         keep = np.zeros(len(found.ranking.ids), np.bool_)
         for place, id_ in enumerate(found.ranking.ids.tolist()):
-            if (owner := owners.get(id_)) is None:
-                raise Stale
+            owner = owners.get(id_)
+            if owner is None:
+                raise _lacking(reader)
             seen[owner] += 1
             keep[place] = seen[owner] <= limit
         exhausted = len(keep) < depth
-        if exhausted or keep.sum() >= wanted:
+        if exhausted or keep.sum() >= wanted or keep.sum() == limit * reader.catalog.counts()["documents"]:
             keep[np.flatnonzero(keep)[wanted:]] = False
             return found.only(keep)
         depth *= 4
         found = _retrieve(reader, [text], chosen, depth, timings)[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Read:
     """What the reranker found in one question's candidates, and their standardised first-stage scores."""
 
@@ -322,6 +330,13 @@ class _Read:
     truncated: "NDArray[np.bool_]"
     drafted: "NDArray[np.bool_]"
     z: "NDArray[np.float32]"
+
+    @cached_property
+    def sigmoids(self) -> "NDArray[np.float32]":
+        """Of the logits."""
+        from engine.models.crossencoder import sigmoid
+
+        return sigmoid(self.logits)
 
 
 def _rerank(
@@ -351,11 +366,20 @@ def _rerank(
     return [_Read(*part) for part in parts]
 
 
+def _passages(reader: "Reader", ids: Sequence[int]) -> dict[int, Passage]:
+    found = reader.catalog.passages(ids)
+    if len(found) < len(ids):
+        raise _lacking(reader)
+    return found
+
+
+def _lacking(reader: "Reader") -> CollectionDamaged:
+    return CollectionDamaged("an index names a passage that the catalog lacks", where=reader.folder.parent)
+
+
 def _tokens(reader: "Reader", reranker: "CrossEncoder", ids: "NDArray[np.int64]") -> Any:
     def inputs(missing: "NDArray[np.int64]") -> list[str]:
-        passages = reader.catalog.passages(missing.tolist())
-        if len(passages) < len(missing):
-            raise Stale
+        passages = _passages(reader, missing.tolist())
         return [passages[id_].input for id_ in missing.tolist()]
 
     return reader.tokens.of(ids, reranker, inputs)
@@ -376,12 +400,7 @@ def _order(found: _Candidates, read: _Read | None, chosen: Plan) -> _Order:
         return _Order(np.arange(min(chosen.k, len(found.ranking.ids))), found.ranking.scores, None)
     key = read.logits + np.float32(chosen.interpolate) * read.z
     top = np.lexsort((found.ranking.ids, -key))[: chosen.k]
-    return _Order(top, key if chosen.interpolate else _sigmoid(read.logits), read)
-
-
-def _sigmoid(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    with np.errstate(over="ignore"):
-        return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+    return _Order(top, key if chosen.interpolate else read.sigmoids, read)
 
 
 def _hits(
@@ -424,6 +443,6 @@ def _hits(
             fused_score=float(found.ranking.scores[row]) if found.bm25 and found.dense else None,
             first_stage_z=None if order.read is None else float(order.read.z[row]),
             rerank_logit=logit,
-            rerank_score=None if logit is None else float(_sigmoid(np.float32(logit).reshape(1))[0]),
+            rerank_score=None if order.read is None else float(order.read.sigmoids[row]),
             truncated=bool(order.read is not None and order.read.truncated[row]),
         )

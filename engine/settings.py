@@ -161,6 +161,7 @@ def _one_of(choices: Sequence[str], given: object) -> str:
     return str(given)
 
 
+# Settings, and `fusion_weight`, which only a collection remembers.
 _READ: Mapping[str, Callable[[object], Any]] = {
     "collection": _text,
     "encoder": _text,
@@ -175,6 +176,7 @@ _READ: Mapping[str, Callable[[object], Any]] = {
     "candidates": partial(_whole, 1),
     "k1": partial(_real, 0, 1000),
     "b": partial(_real, 0, 1),
+    "fusion_weight": partial(_real, 0, 1),
     "interpolate": partial(_real, 0, 1000),
     "long_passages": partial(_one_of, get_args(LongPassages)),
 }
@@ -200,8 +202,9 @@ def _config() -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidOption(f"cannot be read: {error}", where=path, hint="mend or remove it") from error
-    if unknown := sorted(set(table) - set(_READ)):
-        raise InvalidOption(f"no setting is called {unknown[0]!r}", where=path, hint=f"known: {', '.join(_READ)}")
+    known = [field.name for field in fields(Settings)]
+    if unknown := sorted(set(table) - set(known)):
+        raise InvalidOption(f"no setting is called {unknown[0]!r}", where=path, hint=f"known: {', '.join(known)}")
     return table
 
 

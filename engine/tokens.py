@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.errors import FouilleError
 from engine.locking import locked
+from engine.ragged import offsets_of, ranges
 from engine.records import Ragged, passage_input
 from indexes.segments import SegmentStore
 
@@ -55,8 +56,8 @@ class PassageTokens:
         texts = inputs(ids[places])
         keys = _keys(texts)
         missing = np.ones(len(keys), np.bool_)
-        if (store := self._open_cached(tokenizer)) is not None:
-            tokens, found = store.ragged(keys)
+        if (cached := self._cached(tokenizer, keys)) is not None:
+            tokens, found = cached
             parts.append((places[found], _taken(tokens, found)))
             missing = ~found
         if missing.any():
@@ -91,7 +92,7 @@ class PassageTokens:
         problems = []
         for folder in sorted(self._folder.glob("*")) if self._folder.is_dir() else ():
             try:
-                store = SegmentStore.open(folder)
+                store = SegmentStore(folder)
                 store.verify()
             except FouilleError as error:
                 problems.append(str(error))
@@ -102,21 +103,33 @@ class PassageTokens:
 
     def refresh(self) -> None:
         """See what another process has written since."""
-        for store in self._stores.values():
-            store.refresh()
+        for folder, store in list(self._stores.items()):
+            try:
+                store.refresh()
+            except FouilleError:
+                if folder.parent != self._cache:
+                    raise
+                self._drop_cached(folder)
 
     def _open(self, folder: Path) -> SegmentStore | None:
         if folder not in self._stores and folder.is_dir():
-            self._stores[folder] = SegmentStore.open(folder)
+            self._stores[folder] = SegmentStore(folder)
         return self._stores.get(folder)
 
-    def _open_cached(self, tokenizer: str) -> SegmentStore | None:
+    def _cached(self, tokenizer: str, keys: Ids) -> "tuple[Ragged, NDArray[np.bool_]] | None":
+        """What the cache holds of these keys, as `SegmentStore.ragged`; None where there is none that can be read."""
+        folder = self._cache / tokenizer
         try:
-            return self._open(self._cache / tokenizer)
+            store = self._open(folder)
+            return None if store is None else store.ragged(keys)
         except FouilleError:
-            # What the cache holds can be made again; a damaged one must not cost the answer.
-            shutil.rmtree(self._cache / tokenizer, ignore_errors=True)
+            self._drop_cached(folder)
             return None
+
+    def _drop_cached(self, folder: Path) -> None:
+        """What the cache holds can be made again; one that is damaged, or gone, must not cost the answer."""
+        self._stores.pop(folder, None)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _create(self, folder: Path, tokens: Ragged) -> SegmentStore:
         kind = {"dtype": tokens.values.dtype.name, "width": None}
@@ -152,8 +165,7 @@ def _taken(rows: Ragged, keep: NDArray[np.bool_]) -> Ragged:
     if keep.all():
         return rows
     lengths = np.diff(rows.offsets)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[keep])])
-    return Ragged(rows.values[np.repeat(keep, lengths)], offsets)
+    return Ragged(rows.values[np.repeat(keep, lengths)], offsets_of(lengths[keep]))
 
 
 def _joined(parts: list[tuple[NDArray[np.intp], Ragged]], size: int) -> Ragged:
@@ -163,9 +175,8 @@ def _joined(parts: list[tuple[NDArray[np.intp], Ragged]], size: int) -> Ragged:
     lengths = np.zeros(size, np.int64)
     for places, rows in parts:
         lengths[places] = np.diff(rows.offsets)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    offsets = offsets_of(lengths)
     values = np.empty(int(offsets[-1]), parts[0][1].values.dtype if parts else np.uint16)
     for places, rows in parts:
-        source = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], np.diff(rows.offsets))
-        values[source + np.repeat(offsets[places], np.diff(rows.offsets))] = rows.values
+        values[ranges(offsets[places], np.diff(rows.offsets))] = rows.values
     return Ragged(values, offsets)

@@ -1,10 +1,13 @@
 """A session of writing to one generation of a collection: the catalog first, then every index brought up to it."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from unicodedata import is_normalized, normalize
 
 from engine.catalog import Catalog
 from engine.documents import Splitter
@@ -18,6 +21,7 @@ from engine.tokens import PassageTokens
 
 if TYPE_CHECKING:
     from engine.documents import Source
+    from engine.models import BiEncoder
     from indexes.bm25 import BM25Writer
 
 __all__ = ["Writer"]
@@ -83,7 +87,9 @@ class Writer:
             splitter = AS_IS if source.keeps_passages else Splitter.parse(self._memory["splitter"])
             self._intake.rejected_at.clear()
             with timed(self.report.seconds, "reading"):
-                self._intake.take(items.get(source.location) or source.rename(name).read(), splitter, row)
+                skipped: Counter[str] = Counter()
+                self._intake.take(items.get(source.location) or source.rename(name).read(skipped), splitter, row)
+                self.report.skipped.update(skipped)
                 if prune:
                     self._prune(row, source, name)
 
@@ -118,7 +124,7 @@ class Writer:
             documents = list(documents)
             stop_at_first(self.catalog, documents, set(), None)
         with timed(self.report.seconds, "reading"):
-            self._intake.take(documents, Splitter.parse(self._memory["splitter"]), None)
+            self._intake.take(map(_composed, documents), Splitter.parse(self._memory["splitter"]), None)
 
     def carry_over(self, old: Catalog) -> None:
         """Index again every document of another generation, under the same sources."""
@@ -182,10 +188,16 @@ class Writer:
 
     def _encode(self, folder: Path) -> None:
         from indexes.dense import DenseWriter
+        from indexes.manifest import MANIFEST
 
-        encoder = self._shelf.encoder(self._memory["encoder"], fetch=True)
-        check_encoder(self._memory, encoder)
-        with DenseWriter(folder, encoder.dimension, {"encoder": encoder.hash}) as writer:
+        def encoder() -> "BiEncoder":
+            found = self._shelf.encoder(self._memory["encoder"], fetch=True)
+            check_encoder(self._memory, found)
+            return found
+
+        # What was only removed is removed without the encoder, which may not be at hand.
+        dimension = None if (folder / MANIFEST).exists() else encoder().dimension
+        with DenseWriter(folder, dimension, {"encoder": self._memory["encoder_hash"]}) as writer:
             bring_up_dense(self.catalog, writer, encoder, self._progress)
 
     def _tokenise(self) -> None:
@@ -200,6 +212,17 @@ class Writer:
             PassageTokens(self._folder / "tokens", self._folder / "tokens").bring_up(
                 self.catalog, self._shelf.reranker(name)
             )
+
+
+def _composed(document: Document | Rejection) -> Document | Rejection:
+    """In NFC, as readers give text: what is spelt otherwise no question would find."""
+    if not isinstance(document, Document) or not isinstance(document.text, str) or not isinstance(document.title, str):
+        return document
+    text, title = document.text, document.title
+    if is_normalized("NFC", text) and is_normalized("NFC", title):
+        return document
+    pages = tuple(len(normalize("NFC", text[:start])) for start in document.pages)
+    return replace(document, text=normalize("NFC", text), title=normalize("NFC", title), pages=pages)
 
 
 def _lies_in(key: str, places: Set[str]) -> bool:

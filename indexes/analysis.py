@@ -6,13 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from indexes.lucene import Java, declare, own, path_of
+from indexes.lucene import SETTING_UP, Java, declare, own, path_of
 
 __all__ = [
     "DEFAULT_ANALYSIS",
     "FRENCH_ANALYZER",
     "QUESTION_WORDS",
-    "SNOWBALL_STOP_WORDS",
     "STOP_WORDS",
     "Analysis",
     "analyzer",
@@ -49,20 +48,6 @@ class Analysis:
     stemmer: Stemmer = "snowball"
 
 
-_SNOWBALL = """
-    au aux avec ce ces dans de des du elle en et eux il je la le leur lui ma mais me même mes moi mon ne nos notre
-    nous on ou par pas pour qu que qui sa se ses sur ta te tes toi ton tu un une vos votre vous c d j l à m n s t y
-    été étée étées étés étant suis es est sommes êtes sont serai seras sera serons serez seront serais serait serions
-    seriez seraient étais était étions étiez étaient fus fut fûmes fûtes furent sois soit soyons soyez soient fusse
-    fusses fût fussions fussiez fussent ayant eu eue eues eus ai as avons avez ont aurai auras aura aurons aurez auront
-    aurais aurait aurions auriez auraient avais avait avions aviez avaient eut eûmes eûtes eurent aie aies ait ayons
-    ayez aient eusse eusses eût eussions eussiez eussent ceci cela celà cet cette ici ils les leurs quel quels quelle
-    quelles sans soi
-"""
-
-SNOWBALL_STOP_WORDS = frozenset(_SNOWBALL.split())
-"""Snowball's French stop words, the list that Lucene's FrenchAnalyzer removes; for comparison."""
-
 _FUNCTION = """
     le la les l un une des du de d au aux à a et ou en dans par pour sur avec ce cet cette ces c ceci cela ça ca je j tu
     il elle on nous vous ils elles me m te t se s lui leur leurs y moi toi soi eux mon ton son ma ta sa mes tes ses
@@ -93,7 +78,7 @@ def analyzer(analysis: Analysis) -> Java:
     """The chain as a Lucene Analyzer. Analyzers are safe to share between threads, and are kept."""
     if analysis.stop_words is None:
         return declare("org/apache/lucene/analysis/fr/FrenchAnalyzer", "()V")()
-    with TemporaryDirectory() as folder:
+    with SETTING_UP, TemporaryDirectory() as folder:
         Path(folder, "stop.txt").write_text("\n".join(sorted(analysis.stop_words)), "utf-8")
         loader = declare(
             "org/apache/lucene/analysis/util/FilesystemResourceLoader", "(Ljava/nio/file/Path;Ljava/lang/ClassLoader;)V"
@@ -107,10 +92,13 @@ def analyzer(analysis: Analysis) -> Java:
             addTokenFilter=f"(Ljava/lang/Class;[Ljava/lang/String;)L{_BUILDER};",
             build="()Lorg/apache/lucene/analysis/custom/CustomAnalyzer;",
         )
-        chain = builder(loader(here, system.getSystemClassLoader()))
-        chain.withTokenizer(declare("org/apache/lucene/analysis/standard/StandardTokenizerFactory"), [])
+        classes = system.getSystemClassLoader()
+        chain = builder(loader(here, classes))
+        tokenizer = declare("org/apache/lucene/analysis/standard/StandardTokenizerFactory")
+        chain.withTokenizer(tokenizer, [])
         for factory, options in _filters(analysis):
-            chain.addTokenFilter(declare(f"org/apache/lucene/analysis/{factory}"), options)
+            kind = declare(f"org/apache/lucene/analysis/{factory}")
+            chain.addTokenFilter(kind, options)
         return chain.build()
 
 
@@ -119,7 +107,7 @@ def _filters(analysis: Analysis) -> list[tuple[str, list[str]]]:
     filters: list[tuple[str, list[str]]] = [("util/ElisionFilterFactory", []), ("core/LowerCaseFilterFactory", [])]
     if analysis.stop_words:
         filters.append(("core/StopFilterFactory", ["words", "stop.txt"]))
-    folding = ("miscellaneous/ASCIIFoldingFilterFactory", list[str]())
+    folding: tuple[str, list[str]] = ("miscellaneous/ASCIIFoldingFilterFactory", [])
     if analysis.folding == "before":
         filters.append(folding)
     filters += _STEMMERS[analysis.stemmer]

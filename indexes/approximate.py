@@ -20,7 +20,7 @@ from indexes.durable import damaged
 from indexes.exact import Selection, best_of, exact_search, inner_products
 from indexes.segments import SegmentStore
 
-__all__ = ["FLAT_LIMIT", "ApproximateIndex", "attached", "keep_up", "load_faiss", "withdraw_outrun"]
+__all__ = ["FLAT_LIMIT", "ApproximateIndex", "attached", "detach_if_overtaken", "keep_up", "load_faiss"]
 
 FLAT_LIMIT = 100_000
 _NAME = "faiss"
@@ -82,7 +82,7 @@ class ApproximateIndex:
         try:
             found = store.attachment(_NAME, check=True)
         except CollectionDamaged:
-            if SegmentStore.open(store.folder).attachment_name(_NAME) != store.attachment_name(_NAME):
+            if SegmentStore(store.folder).attachment_name(_NAME) != store.attachment_name(_NAME):
                 return None
             raise
         if found is None:
@@ -156,8 +156,8 @@ def attached(store: SegmentStore) -> str | None:
     return store.attachment_name(_NAME)
 
 
-def withdraw_outrun(store: SegmentStore) -> None:
-    """Before a commit: withdraw an index that would not see what the commit publishes, an id below its newest."""
+def detach_if_overtaken(store: SegmentStore) -> None:
+    """Before a commit: detach the index if the commit adds an id at or below its last one."""
     found = store.attachment(_NAME, check=False)
     pending = store.pending_ids()
     if found is not None and len(pending) and pending.min() <= found[1].about["last_id"]:

@@ -3,7 +3,6 @@
 The writer stands in `indexes.bm25_writer`.
 """
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.cores import usable_cores
 from engine.errors import CollectionDamaged, InvalidOption
 from engine.records import Ranking
 from indexes.analysis import Analysis
-from indexes.bm25_queries import Questions, among, both, by_score_then_id, everything, under
+from indexes.bm25_queries import Questions, below_id, by_score_then_id, filtered, from_id, with_ids
 from indexes.bm25_writer import BM25Writer, read_commit
 from indexes.lucene import (
+    SETTING_UP,
     Java,
     check_files,
     declare,
@@ -42,8 +43,9 @@ DEFAULT_K1 = 1.2
 DEFAULT_B = 0.75
 
 _MOST_SEARCHERS = 8
-_OPENINGS = 20
+_ATTEMPTS = 20
 _MOST_THREADS = 16
+_PAGE = 100_000  # ids read at once: each costs Java some 400 bytes
 _CHECKED_AT_OPENING = 64 << 20
 _HIT = re.compile(r"fields=\[([^,]+), (-?\d+)\]")
 _EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -77,9 +79,9 @@ class _View:
                     "(Lorg/apache/lucene/index/IndexReader;)V",
                     setSimilarity="(Lorg/apache/lucene/search/similarities/Similarity;)V",
                 )
-                similarity = declare("org/apache/lucene/search/similarities/BM25Similarity", "(FF)V")
+                similarity = declare("org/apache/lucene/search/similarities/BM25Similarity", "(FF)V")(k1, b)
                 found = kind(self.reader)
-                found.setSimilarity(similarity(k1, b))
+                found.setSimilarity(similarity)
                 while len(self._searchers) >= _MOST_SEARCHERS:
                     del self._searchers[next(iter(self._searchers))]
             self._searchers[k1, b] = found
@@ -95,9 +97,10 @@ class BM25Index:
         self._lock = threading.Lock()
         self._view = _View(reader)
         self._applied = self._read_applied(self._view)
-        self._hits = hits_of_search()
-        self._sort = by_score_then_id()
-        self._questions = Questions(analysis)
+        with SETTING_UP:
+            self._hits = hits_of_search()
+            self._sort = by_score_then_id()
+            self._questions = Questions(analysis)
         self._filters: dict[bytes, Java] = {}
 
     @classmethod
@@ -122,17 +125,18 @@ class BM25Index:
                 raise
 
     @classmethod
-    def _last_commit(cls, folder: Path, directory: Java, analysis: Analysis, attempts: int = _OPENINGS) -> "BM25Index":
-        reader = _readers().open(directory)
-        try:
-            return cls(folder, directory, reader, analysis)
-        except BaseException as error:
-            # A writer that commits meanwhile takes this commit's files away.
-            outrun = isinstance(error, CollectionDamaged) and attempts > 1 and not reader.isCurrent()
-            reader.close()
-            if not outrun:
-                raise
-        return cls._last_commit(folder, directory, analysis, attempts - 1)
+    def _last_commit(cls, folder: Path, directory: Java, analysis: Analysis) -> "BM25Index":
+        attempts = 0
+        while True:
+            attempts += 1
+            reader = _readers().open(directory)
+            try:
+                return cls(folder, directory, reader, analysis)
+            except BaseException as error:
+                overtaken = _is_overtaken(error, reader)
+                reader.close()
+                if not overtaken or attempts == _ATTEMPTS:
+                    raise
 
     def _read_applied(self, view: _View) -> int:
         """What the view's commit says, once its files are known to be sound."""
@@ -178,7 +182,9 @@ class BM25Index:
 
     def refresh(self) -> bool:
         """Move to the last commit; whether there was a newer one. Searches that run finish on the older."""
-        for attempt in range(_OPENINGS):
+        attempts = 0
+        while True:
+            attempts += 1
             with errors_of(self._folder), self._using() as view:
                 newer = _readers().openIfChanged(view.reader)
                 if newer is None:
@@ -187,17 +193,15 @@ class BM25Index:
                 try:
                     applied = self._read_applied(fresh)
                 except BaseException as error:
-                    # As when opening: a writer that commits meanwhile takes this commit's files away.
-                    outrun = isinstance(error, CollectionDamaged) and not fresh.reader.isCurrent()
+                    overtaken = _is_overtaken(error, fresh.reader)
                     fresh.reader.close()
-                    if not outrun or attempt + 1 == _OPENINGS:
+                    if not overtaken or attempts == _ATTEMPTS:
                         raise
                     continue
                 with self._lock:
                     old, self._view, self._applied = self._view, fresh, applied
                 self._release(old)
                 return True
-        return False  # pragma: no cover - the loop returns or raises
 
     def search(
         self,
@@ -226,9 +230,7 @@ class BM25Index:
             InvalidOption: k, k1 or b is out of range.
             CollectionDamaged, StorageError: the index could not be read.
         """
-        k1, b = _checked(k, k1, b)
-        with errors_of(self._folder), self._using() as view:
-            return self._ranking(view, question, k, view.searcher(k1, b), self._filter(ids, below))
+        return self.search_many([question], k, k1=k1, b=b, ids=ids, below=below)[0]
 
     def search_many(
         self,
@@ -260,7 +262,9 @@ class BM25Index:
                 with errors_of(self._folder):
                     return self._ranking(view, question, k, searcher, restriction)
 
-            workers = min(threads or _usable_cores(), len(questions))
+            workers = len(questions)
+            if workers > 1:
+                workers = min(workers, threads or min(usable_cores(), _MOST_THREADS))
             if workers <= 1:
                 return [rank(question) for question in questions]
             with java_threads(workers, "bm25-search") as pool:
@@ -271,7 +275,7 @@ class BM25Index:
         if query is None:
             return _EMPTY
         if restriction is not None:
-            query = both(query, restriction)
+            query = filtered(query, restriction)
         found = self._best(searcher, query, min(k, view.most))
         scores = np.array([float(score) for score, _ in found], np.float32)
         return Ranking(np.array([int(number) for _, number in found], np.int64), scores)
@@ -289,21 +293,27 @@ class BM25Index:
             key = np.ascontiguousarray(ids, np.int64).tobytes()
             found = self._filters.get(key)
             if found is None:
-                found = among(ids)
+                found = with_ids(ids)
                 self._filters = {key: found}
             queries.append(found)
         if below is not None:
-            queries.append(under(below))
+            queries.append(below_id(below))
         if not queries:
             return None
-        return queries[0] if len(queries) == 1 else both(*queries)
+        return queries[0] if len(queries) == 1 else filtered(*queries)
 
     def ids(self) -> "NDArray[np.int64]":
         """int64[n]: ids of all live passages, ascending."""
+        pages = [np.empty(0, np.int64)]
         with errors_of(self._folder), self._using() as view:
-            searcher = view.searcher(DEFAULT_K1, DEFAULT_B)
-            found = self._best(searcher, everything(), view.most)
-        return np.sort(np.array([int(number) for _, number in found], np.int64))
+            searcher, page = view.searcher(DEFAULT_K1, DEFAULT_B), min(_PAGE, view.most)
+            lowest, more = 0, True
+            while more:
+                found = self._best(searcher, from_id(lowest), page)  # all score the same, so by id
+                pages.append(np.array([int(number) for _, number in found], np.int64))
+                more = len(found) == page
+                lowest = int(pages[-1].max(initial=lowest)) + 1
+        return np.concatenate(pages)
 
     def verify(self) -> None:
         """Read every file against its checksum, and the ids against the count.
@@ -313,13 +323,15 @@ class BM25Index:
         Raises:
             CollectionDamaged: what is wrong.
         """
-        for attempt in range(_OPENINGS):
+        attempts = 0
+        while True:
+            attempts += 1
             with errors_of(self._folder), self._using() as view:
                 try:
                     check_files(self._folder, _files(view))
                     break
-                except CollectionDamaged:
-                    if attempt + 1 == _OPENINGS or view.reader.isCurrent():
+                except CollectionDamaged as error:
+                    if not _is_overtaken(error, view.reader) or attempts == _ATTEMPTS:
                         raise
             self.refresh()
         ids = self.ids()
@@ -356,6 +368,11 @@ def _checked(k: int, k1: float | None, b: float | None) -> tuple[float, float]:
     return k1, b
 
 
+def _is_overtaken(error: BaseException, reader: Java) -> bool:
+    """Whether a file is missing only because a writer has committed meanwhile and taken the older commit's away."""
+    return isinstance(error, CollectionDamaged) and not reader.isCurrent()
+
+
 @lru_cache(64)
 def _integer(value: int) -> Java:
     return declare("java/lang/Integer", "(I)V")(value)
@@ -377,8 +394,3 @@ def _readers() -> Java:
         open="static (Lorg/apache/lucene/store/Directory;)Lorg/apache/lucene/index/DirectoryReader;",
         openIfChanged="static (Lorg/apache/lucene/index/DirectoryReader;)Lorg/apache/lucene/index/DirectoryReader;",
     )
-
-
-def _usable_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)

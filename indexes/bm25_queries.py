@@ -5,6 +5,7 @@ A question never meets a query parser: its text is analysed as passages are, and
 
 import re
 import unicodedata
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +16,30 @@ from indexes.lucene import Java, declare, own
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ID", "TEXT", "Questions", "among", "both", "by_score_then_id", "everything", "under"]
+__all__ = [
+    "ID",
+    "TEXT",
+    "Questions",
+    "below_id",
+    "by_score_then_id",
+    "filtered",
+    "from_id",
+    "with_ids",
+    "without_surrogates",
+]
 
 TEXT = "text"
 ID = "id"
 
 _MOST_TERMS = 64
+_MOST_LOOKED_UP = 10_000
 _LONG_QUESTION = 400  # characters; a shorter one holds few more than 64 terms
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def without_surrogates(text: str) -> str:
+    """The text with a space for each lone surrogate, which Java's strings cannot be given."""
+    return _SURROGATE.sub(" ", text)
 
 
 class Questions:
@@ -40,10 +57,10 @@ class Questions:
     def query(self, question: str, reader: Java) -> Java:
         """The question's terms as one disjunction, a repeated one counting twice; None when analysis leaves none.
 
-        A question of more than 400 characters keeps its 64 rarest terms, each once: the common ones cost most and say
-        least.
+        A question of more than 400 characters keeps the 64 rarest of its first 10,000 terms, each once: the common ones
+        cost most and say least.
         """
-        text = unicodedata.normalize("NFC", _SURROGATE.sub(" ", question))
+        text = unicodedata.normalize("NFC", without_surrogates(question))
         if len(text) > _LONG_QUESTION:
             return self._rarest(text, reader)
         return self._builder.createBooleanQuery(TEXT, text)
@@ -51,7 +68,8 @@ class Questions:
     def _rarest(self, text: str, reader: Java) -> Java:
         make_term = declare("org/apache/lucene/index/Term", "(Ljava/lang/String;Ljava/lang/String;)V")
         make_query = declare("org/apache/lucene/search/TermQuery", "(Lorg/apache/lucene/index/Term;)V")
-        terms = [make_term(TEXT, term) for term in dict.fromkeys(self._terms(text))]
+        distinct = islice(dict.fromkeys(self._terms(text)), _MOST_LOOKED_UP)
+        terms = [make_term(TEXT, term) for term in distinct]
         frequencies = [int(reader.docFreq(term)) for term in terms]
         known = [place for place, frequency in enumerate(frequencies) if frequency]
         rarest = sorted(known, key=frequencies.__getitem__)[:_MOST_TERMS]
@@ -72,22 +90,22 @@ class Questions:
         return joined.split("\n") if joined else []
 
 
-def among(ids: "NDArray[np.int64]") -> Java:
+def with_ids(ids: "NDArray[np.int64]") -> Java:
     """Passages whose id is one of these."""
     return _on_ids().newSetQuery(ID, np.asarray(ids, np.int64).tolist(), pass_by_reference=False)
 
 
-def under(limit: int) -> Java:
+def below_id(limit: int) -> Java:
     """Passages whose id is smaller than the limit."""
     return _on_ids().newRangeQuery(ID, -(2**63), limit - 1)
 
 
-def everything() -> Java:
-    """All passages."""
-    return declare("org/apache/lucene/search/MatchAllDocsQuery", "()V")()
+def from_id(lowest: int) -> Java:
+    """Passages whose id is this or larger."""
+    return _on_ids().newRangeQuery(ID, lowest, 2**63 - 1)
 
 
-def both(scored: Java, restriction: Java) -> Java:
+def filtered(scored: Java, restriction: Java) -> Java:
     """The first query's matches and scores, where the second matches too."""
     return _joined([(scored, "MUST"), (restriction, "FILTER")])
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.errors import CollectionDamaged, CollectionOutdated, StorageError
 from indexes.analysis import Analysis, analyzer
-from indexes.bm25_queries import ID, TEXT, among
+from indexes.bm25_queries import ID, TEXT, with_ids, without_surrogates
 from indexes.lucene import Java, declare, errors_of, java_threads, own, path_of, text_of
 
 __all__ = ["BM25Writer", "read_commit"]
@@ -22,7 +22,6 @@ _THREADS = 2
 _CHUNK = 1_000  # smaller ones wait more often for Python's lock, larger ones leave a lane idle at the end
 _WAITING_CHUNKS = 3
 _BUFFER_MIB = 64
-_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), " ")
 
 
 def read_commit(data: Java, folder: Path, analysis: Analysis) -> int | None:
@@ -47,7 +46,7 @@ def read_commit(data: Java, folder: Path, analysis: Analysis) -> int | None:
 
 
 class _Lane:
-    """One indexing thread's own documents, whose fields are set anew for each chunk."""
+    """The documents of one indexing thread, filled anew for each chunk."""
 
     def __init__(self, writer: Java) -> None:
         declare_writer = {"addDocuments": "(Ljava/lang/Iterable;)J", "addDocument": "(Ljava/lang/Iterable;)J"}
@@ -77,7 +76,7 @@ class _Lane:
             try:
                 field.setStringValue(text)
             except UnicodeEncodeError:
-                field.setStringValue(text.translate(_SURROGATES))
+                field.setStringValue(without_surrogates(text))
         for field, number in zip(self._ids, ids, strict=False):
             field.setLongValue(number)
         if len(ids) == _CHUNK:
@@ -203,7 +202,7 @@ class BM25Writer:
         if len(ids) == 0:
             return
         with errors_of(self._folder):
-            query = among(np.asarray(ids, np.int64))
+            query = with_ids(np.asarray(ids, np.int64))
             self._writer.deleteDocuments([query], pass_by_reference=False)
 
     def commit(self, sequence: int) -> None:

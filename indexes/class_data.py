@@ -1,7 +1,8 @@
 """The class-data archive: Lucene's classes as the JVM wants them in memory, so that a cold search takes half the time.
 
-It holds for one Java, one jar and one set of options, and is named after them. It is made once, in the background, and
-kept in the cache folder; whatever goes wrong with it, Java works without. `python -m indexes.class_data` makes it now.
+It is valid for one Java, one jar and one set of options, and is named after them. It is made once, in the background,
+and kept in the cache folder; whatever goes wrong with it, Java works without. `python -m indexes.class_data` makes it
+now.
 """
 
 import hashlib
@@ -41,7 +42,7 @@ def find(folder: Path, java: Path, jar: Path, options: list[str]) -> Path | None
 
 
 def request(folder: Path) -> None:
-    """Have the archive made by a process of its own, which this one does not wait for."""
+    """Start making the archive in a process of its own, without waiting for it."""
     lock = folder / "lucene.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def request(folder: Path) -> None:
     except OSError:  # somebody else makes it, or the cache cannot be written: do without
         return
     try:
-        maker = _python(folder)
+        maker = _spawn(folder)
     except OSError:
         lock.unlink(missing_ok=True)
         return
@@ -60,7 +61,7 @@ def request(folder: Path) -> None:
     threading.Thread(target=maker.wait, name="class-data-archive", daemon=True).start()
 
 
-def _python(*arguments: object) -> "subprocess.Popen[bytes]":
+def _spawn(*arguments: object) -> "subprocess.Popen[bytes]":
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path[1:]])}
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "indexes.class_data", *map(str, arguments)],
@@ -82,7 +83,7 @@ def make(folder: Path, java: Path, jar: Path, options: list[str]) -> Path:
     archive = folder / f"lucene-{_key(java, jar, options)}.jsa"
     with tempfile.TemporaryDirectory(dir=folder) as workshop:
         classes, fresh = Path(workshop, "classes.txt"), Path(workshop, "fresh.jsa")
-        if _python(_RECORD, classes).wait(timeout=_STALE_SECONDS) != 0:
+        if _spawn(_RECORD, classes).wait(timeout=_STALE_SECONDS) != 0:
             raise subprocess.SubprocessError("recording the classes failed")
         command = [java / "bin" / "java", "-Xshare:dump", f"-XX:SharedClassListFile={classes}"]
         command += [f"-XX:SharedArchiveFile={fresh}", *options, "-cp", jar]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.records import Ranking
-from indexes.approximate import FLAT_LIMIT, ApproximateIndex, attached, keep_up, withdraw_outrun
+from indexes.approximate import FLAT_LIMIT, ApproximateIndex, attached, detach_if_overtaken, keep_up
 from indexes.durable import damaged
 from indexes.exact import Selection, exact_search, inner_products
 from indexes.manifest import MANIFEST
@@ -31,25 +31,25 @@ class DenseWriter:
     were not committed are forgotten.
     """
 
-    def __init__(self, folder: Path, dimension: int, about: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, dimension: int | None, about: Mapping[str, Any] | None = None) -> None:
         """Open the index in `folder`, or create it when there is none.
 
         Args:
             folder: where it lies.
-            dimension: values in a vector.
-            about: JSON values to keep beside (the encoder's hash); read back as `about`.
+            dimension: values in a vector; None for those of the index that there is.
+            about: JSON values to keep beside, such as the encoder's hash.
 
         Raises:
             CollectionDamaged: a file is missing or altered, or the vectors have another dimension.
             StorageError: the system refused.
         """
         if (folder / MANIFEST).exists():
-            self._store = SegmentStore.open(folder)
+            self._store = SegmentStore(folder)
         else:
             kind = {"dtype": "float16", "width": dimension, "about": dict(about or {})}
             self._store = SegmentStore.create(folder, kind=kind)
         _check_kind(self._store, dimension)
-        self.dimension = dimension
+        self.dimension = int(self._store.kind["width"])
 
     def __enter__(self) -> "DenseWriter":
         return self
@@ -63,12 +63,6 @@ class DenseWriter:
     def applied(self) -> int:
         """The catalog's sequence of the last commit."""
         return self._store.applied
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """What the index was created with."""
-        about: Mapping[str, Any] = self._store.kind["about"]
-        return about
 
     def pending(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of `ids` whose vectors are not stored yet, in the order given: where a stopped encoding resumes."""
@@ -109,20 +103,20 @@ class DenseWriter:
                 that is new when only the FAISS index of a large collection could not be written.
             DependencyMissing: a large collection needs FAISS; the vectors are published all the same.
         """
-        withdraw_outrun(self._store)
+        detach_if_overtaken(self._store)
         self._store.commit(sequence)
         keep_up(self._store)
 
     def close(self) -> None:
         """Forget deletions that were not committed. The writer holds no file open."""
-        self._store = SegmentStore.open(self._store.folder)
+        self._store = SegmentStore(self._store.folder)
 
 
 class DenseIndex:
     """Reads vectors as of one commit; `refresh` moves on to the latest. Safe to share among threads."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self._store = SegmentStore.open(folder)
+        self._store = SegmentStore(folder)
         self._device = device
         self._approximate: tuple[str, ApproximateIndex | None] | None = None
         _check_kind(self._store, None)
@@ -156,12 +150,6 @@ class DenseIndex:
     def dimension(self) -> int:
         """Values in a vector."""
         return int(self._store.kind["width"])
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """What the index was created with."""
-        about: Mapping[str, Any] = self._store.kind["about"]
-        return about
 
     def ids(self) -> NDArray[np.int64]:
         """Ids of the passages that can be found, ascending: int64[n]."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.records import Ranking
+from indexes.exact import best_of
 
 __all__ = ["ScoresAt", "convex", "reciprocal_rank", "standardised"]
 
@@ -20,7 +21,6 @@ def convex(
     dense: Ranking,
     *,
     weight: float,
-    bm25_at: ScoresAt | None = None,
     dense_at: ScoresAt | None = None,
 ) -> Ranking:
     """Fuse by `weight * dense + (1 - weight) * bm25`, each side between 0 and 1.
@@ -35,9 +35,8 @@ def convex(
         bm25: BM25's passages.
         dense: passages by cosine.
         weight: the dense side's share, from 0 to 1.
-        bm25_at: BM25's scores of passages (int64[m] -> float32[m]) that only the dense side found; without it they
-            count 0.
-        dense_at: cosines of passages that only BM25 found; likewise. NaN means unknown, which counts as the least.
+        dense_at: cosines of passages (int64[m] -> float32[m]) that only BM25 found; without it they count 0. NaN means
+            unknown, which counts as the least.
 
     Returns:
         Every passage of both sides, with scores from 0 to 1.
@@ -48,9 +47,10 @@ def convex(
     if not 0 <= weight <= 1:
         raise ValueError(f"weight is {weight}, not from 0 to 1")
     ids = np.union1d(bm25.ids, dense.ids)
-    lexical = _normalised(ids, bm25, bm25_at, _BM25_FLOOR)
+    lexical = _normalised(ids, bm25, None, _BM25_FLOOR)
     semantic = _normalised(ids, dense, dense_at, None)
-    return _ranked(ids, weight * semantic + (1 - weight) * lexical)
+    scores = weight * semantic + (1 - weight) * lexical
+    return best_of(ids, scores.astype(np.float32), len(ids))
 
 
 def reciprocal_rank(rankings: Sequence[Ranking], *, k: int = 60) -> Ranking:
@@ -73,7 +73,7 @@ def reciprocal_rank(rankings: Sequence[Ranking], *, k: int = 60) -> Ranking:
     shares = np.zeros((len(rankings), len(ids)))
     for share, ranking in zip(shares, rankings, strict=True):
         share[np.searchsorted(ids, ranking.ids)] = 1 / (k + np.arange(1, len(ranking.ids) + 1))
-    return _ranked(ids, np.sort(shares, axis=0).sum(axis=0))
+    return best_of(ids, np.sort(shares, axis=0).sum(axis=0).astype(np.float32), len(ids))
 
 
 def _normalised(
@@ -95,12 +95,6 @@ def _normalised(
     # Equal cosines tell no passage from another, but all of them from one that is not known.
     shares = (scores - least) / span if span > 0 else np.full(len(ids), 0.0 if floor is not None else 1.0)
     return np.where(np.isnan(scores), 0.0, shares)
-
-
-def _ranked(ids: NDArray[np.int64], scores: NDArray[np.float64]) -> Ranking:
-    single = scores.astype(np.float32)
-    order = np.lexsort((ids, -single))
-    return Ranking(ids[order], single[order])
 
 
 def standardised(scores: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

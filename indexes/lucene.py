@@ -20,6 +20,7 @@ from engine.errors import CollectionBusy, CollectionDamaged, FouilleError, Stora
 from indexes import jvm
 
 __all__ = [
+    "SETTING_UP",
     "Java",
     "check_files",
     "declare",
@@ -93,26 +94,30 @@ def path_of(path: Path | str) -> Java:
     return paths.get(str(path), [])
 
 
+SETTING_UP = threading.RLock()
+"""Held while shared classes are called in several steps: two threads would call each other's objects."""
+
+_threads = threading.local()
+
+
 @contextmanager
 def java_threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads that may call Java; what is still waiting at the end is dropped, what runs is waited for.
-
-    Java keeps a thread that called it until it is told that the thread ends, so each says so.
-    """
-    local = threading.local()
-
-    def enter() -> None:
-        local.leaving = _Leaving()
-
-    pool = ThreadPoolExecutor(count, name, initializer=enter)
+    """A pool of threads that may call Java; what is still waiting at the end is dropped, what runs is waited for."""
+    pool = ThreadPoolExecutor(count, name, initializer=_detach_at_the_end)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
+def _detach_at_the_end() -> None:
+    """Java keeps every thread that has called it until the thread is detached, so each detaches itself."""
+    if not hasattr(_threads, "leaving") and threading.current_thread() is not threading.main_thread():
+        _threads.leaving = _Leaving()
+
+
 class _Leaving:
-    """Lives in a thread's local storage, and so goes with the thread."""
+    """Kept in a thread's local storage: detaches the thread from Java when it ends."""
 
     def __del__(self) -> None:
         from jnius import detach
@@ -195,6 +200,7 @@ def errors_of(folder: Path) -> Iterator[None]:
     jvm.start()
     from jnius import JavaException
 
+    _detach_at_the_end()
     try:
         yield
     except JavaException as error:

@@ -1,7 +1,7 @@
 """The one file of a segment store that changes: which files count, and up to which sequence they are complete.
 
-It is replaced atomically, carries its own checksum, and names every file with its size and digest. Whatever else
-lies in the folder counts for nothing.
+It is replaced atomically, carries its own checksum, and names every file with its size and digest. Any other
+file in the folder is ignored.
 """
 
 import json

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.ragged import ranges
 from indexes.durable import damaged, refused, replace_file
 
 __all__ = ["PAGE", "SealedArray", "SealedFile", "StoredFile", "checksums", "digest", "seal"]
@@ -218,9 +219,7 @@ class SealedFile:
         row_bytes = array.strides[0]
         first = (self._places[name] + starts[some] * row_bytes) // PAGE
         last = (self._places[name] + stops[some] * row_bytes - 1) // PAGE
-        counts = last - first + 1
-        begins = np.cumsum(counts) - counts
-        pages = np.repeat(first - begins, counts) + np.arange(int(counts.sum()))
+        pages = ranges(first, last - first + 1)
         self._check_pages(np.unique(pages[~self._sound[pages]]))
 
     def check(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.ragged import offsets_of, ranges
 from engine.records import Ragged
 from indexes.durable import refused
 from indexes.sealed import SealedArray, SealedFile, StoredFile, checksums, digest
@@ -37,13 +38,6 @@ def file_digest(path: Path) -> tuple[int, str]:
             return size, digest(checksums(view, _FOREIGN_PAGE)).hex()
 
 
-def _positions(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The positions `starts[i] ... starts[i] + lengths[i] - 1`, end to end."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
-
-
 def segment_arrays(
     kind: Mapping[str, Any], ids: NDArray[np.int64], rows: NDArray[Any] | Ragged
 ) -> dict[str, SealedArray]:
@@ -65,10 +59,10 @@ def segment_arrays(
         raise ValueError("ragged rows that do not fit the ids or the store")
     if rows.offsets[0] != 0 or rows.offsets[-1] != len(values):
         raise ValueError("offsets do not span the values")
-    positions = _positions(rows.offsets[:-1][order], lengths[order])
+    positions = ranges(rows.offsets[:-1][order], lengths[order])
     return {
         "ids": SealedArray.whole(ids[order]),
-        "offsets": SealedArray.whole(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[order])])),
+        "offsets": SealedArray.whole(offsets_of(lengths[order])),
         "values": SealedArray.whole(values[positions]),
     }
 
@@ -139,7 +133,7 @@ class Segment:
         starts, stops = offsets[places], offsets[places + 1]
         self.file.check_rows("values", starts, stops)
         lengths = stops - starts
-        values[_positions(at, lengths)] = self.file.arrays["values"][_positions(starts, lengths)]
+        values[ranges(at, lengths)] = self.file.arrays["values"][ranges(starts, lengths)]
 
 
 def merged_arrays(kind: Mapping[str, Any], segments: Sequence[Segment]) -> dict[str, SealedArray]:
@@ -169,14 +163,14 @@ def merged_arrays(kind: Mapping[str, Any], segments: Sequence[Segment]) -> dict[
 
     def ragged() -> Iterator[NDArray[Any]]:
         for block in blocks:
-            at = np.cumsum(lengths[block]) - lengths[block]
-            part = np.empty(int(lengths[block].sum()), kind["dtype"])
+            bounds = offsets_of(lengths[block])
+            part = np.empty(int(bounds[-1]), kind["dtype"])
             for source in np.unique(sources[block]).tolist():
                 here = sources[block] == source
-                segments[source].copy_ragged(places[block][here], part, at[here])
+                segments[source].copy_ragged(places[block][here], part, bounds[:-1][here])
             yield part
 
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    offsets = offsets_of(lengths)
     values = SealedArray(kind["dtype"], (int(offsets[-1]),), ragged())
     return arrays | {"offsets": SealedArray.whole(offsets), "values": values}
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CollectionDamaged
+from engine.ragged import offsets_of
 from engine.records import Ragged
 from indexes.durable import TEMPORARY, damaged, refused, write_through
 from indexes.manifest import MANIFEST, Attachment, Manifest, read_manifest, write_manifest
@@ -28,7 +29,7 @@ from indexes.segment import Segment, due_merges, file_digest, merged_arrays, seg
 __all__ = ["SegmentStore"]
 
 _SUFFIXES = (".segment", ".deletions", ".attachment", TEMPORARY)
-_OPEN_TRIES = 20
+_ATTEMPTS = 20
 _NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
 
 
@@ -41,6 +42,13 @@ class SegmentStore:
     """
 
     def __init__(self, folder: Path) -> None:
+        """Open a store; nothing is written before the first `append` or `commit`.
+
+        Raises:
+            CollectionDamaged: a file is missing, truncated or foreign.
+            CollectionOutdated: written by a newer fouille.
+            StorageError: the system refused to read.
+        """
         self.folder = folder
         self.segments: tuple[Segment, ...] = ()
         self._pending: tuple[Segment, ...] = ()
@@ -64,7 +72,6 @@ class SegmentStore:
         """
         if (folder / MANIFEST).exists():
             raise ValueError(f"{folder} already holds a store")
-        SealedArray(kind["dtype"], (0, kind["width"] or 1), ())
         with refused(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if any(file.suffix == ".segment" for file in folder.iterdir()):
@@ -72,20 +79,9 @@ class SegmentStore:
         write_manifest(folder, Manifest(kind=dict(kind)))
         return cls(folder)
 
-    @classmethod
-    def open(cls, folder: Path) -> "SegmentStore":
-        """Open a store; nothing is written before the first `append` or `commit`.
-
-        Raises:
-            CollectionDamaged: a file is missing, truncated or foreign.
-            CollectionOutdated: written by a newer fouille.
-            StorageError: the system refused to read.
-        """
-        return cls(folder)
-
     @property
     def kind(self) -> Mapping[str, Any]:
-        """What `create` was told."""
+        """What `create` was given."""
         return self._manifest.kind
 
     @property
@@ -143,14 +139,14 @@ class SegmentStore:
         for segment, here, places in located:
             found[here] = True
             lengths[here] = segment.lengths(places)
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        offsets = offsets_of(lengths)
         values = np.empty(int(offsets[-1]), self.kind["dtype"])
         for segment, here, places in located:
             segment.copy_ragged(places, values, offsets[here])
         return Ragged(values, offsets), found
 
     def refresh(self) -> bool:
-        """See what was committed since; returns whether anything changed. Raises as `open`."""
+        """See what was committed since; returns whether anything changed. Raises as opening does."""
         before = self._manifest
         self._load()
         return before != self._manifest
@@ -208,12 +204,6 @@ class SegmentStore:
             )
         self._doomed = _NO_ROWS
 
-    def merge(self) -> None:
-        """Rewrite what is visible as one segment without deletions; what is pending stays so. Raises as `commit`."""
-        self._begin()
-        if len(self.segments) > 1 or any(len(segment.dead) for segment in self.segments):
-            self._publish(lambda manifest: self._draft(manifest, self.segments, [self.segments]))
-
     def verify(self) -> None:
         """Check every byte of every file that counts, as of the latest commit.
 
@@ -252,14 +242,8 @@ class SegmentStore:
         def draft(manifest: Manifest) -> Manifest:
             numbered = manifest.numbered + 1
             path = self.folder / f"{numbered:08d}.attachment"
-            size_and_digest: list[tuple[int, str]] = []
-
-            def write_and_note(temporary: Path) -> None:
-                write(temporary)
-                size_and_digest.append(file_digest(temporary))
-
-            write_through(path, write_and_note)
-            stored = StoredFile(path.name, *size_and_digest[0], 0)
+            write_through(path, write)
+            stored = StoredFile(path.name, *file_digest(path), 0)
             attachments = {**manifest.attachments, name: Attachment(stored, dict(about))}
             return replace(manifest, numbered=numbered, attachments=attachments)
 
@@ -316,7 +300,7 @@ class SegmentStore:
         """Open what the manifest names; a file that a merge just removed means that the manifest has moved on."""
         known = {segment.stored: segment for segment in (*self.segments, *self._pending)}
         missing = ""
-        for _ in range(_OPEN_TRIES):
+        for _ in range(_ATTEMPTS):
             manifest = read_manifest(self.folder)
             try:
                 dead = self._read_deletions(manifest)

@@ -18,7 +18,7 @@ from engine.records import Rejection
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-__all__ = ["CORPUS_NAMES", "Found", "Pattern", "display", "walk"]
+__all__ = ["CORPUS_NAMES", "Found", "Pattern", "display", "system_reason", "walk"]
 
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz")
 # The later one has the last word.
@@ -71,7 +71,7 @@ class Pattern:
         return self._closed(following)
 
     def accepts(self, states: frozenset[int]) -> bool:
-        """Whether a path that led here is matched as a whole."""
+        """Whether the path so far is a complete match."""
         return len(self._names) in states
 
     def _closed(self, states: frozenset[int] | set[int]) -> frozenset[int]:
@@ -123,7 +123,9 @@ class _Walk:
             status = folder.stat()
             entries = sorted(entry.name for entry in folder.iterdir())
         except OSError as error:
-            yield Rejection(display(prefix.rstrip("/") or folder.name), f"folder cannot be read, {_reason(error)}")
+            yield Rejection(
+                display(prefix.rstrip("/") or folder.name), f"folder cannot be read, {system_reason(error)}"
+            )
             return
         if (status.st_dev, status.st_ino) in self.visited:
             return
@@ -146,7 +148,9 @@ class _Walk:
             # Of any kind: it may have been a folder, whose documents are not gone because nobody can look.
             if not _is_ignored(name, rules) and not _is_ignored(name + "/", rules):
                 is_dead = error.errno in (ENOENT, ENOTDIR) and path.is_symlink()
-                yield Rejection(display(name), "a link to nothing" if is_dead else f"cannot be read, {_reason(error)}")
+                yield Rejection(
+                    display(name), "a link to nothing" if is_dead else f"cannot be read, {system_reason(error)}"
+                )
             return
         is_folder = S_ISDIR(mode)
         if _is_ignored(name + "/" if is_folder else name, rules):
@@ -257,5 +261,6 @@ def _specs_above(base: Path) -> Iterator[_Rules]:
             yield spec, "/" + place
 
 
-def _reason(error: OSError) -> str:
+def system_reason(error: OSError) -> str:
+    """What the system said, in lower case."""
     return (error.strerror or type(error).__name__).lower()

@@ -6,19 +6,19 @@ from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 from engine.documents.datasets import dataset_records
-from engine.documents.discovery import Found
+from engine.documents.discovery import Found, system_reason
 from engine.documents.expansion import open_expanded, read_expanded
 from engine.documents.extraction import MOST_TITLE, Columns, Record, Unreadable
-from engine.documents.readers import PLAIN_TEXT, Format, format_of, record_reader, refusal, whole_reader
+from engine.documents.readers import JSONL, PLAIN_TEXT, Format, format_of, record_reader, refusal, whole_reader
 from engine.documents.text import check_text, in_one_line, normalise, readable_name
 from engine.records import Document, Rejection
 
-__all__ = ["Placed", "count_documents", "read_dataset", "read_file", "read_records", "read_stdin"]
+__all__ = ["ReadDocument", "count_documents", "read_dataset", "read_file", "read_records", "read_stdin"]
 
 EMPTY = "empty document"
 
 
-class Placed(NamedTuple):
+class ReadDocument(NamedTuple):
     """A document, and where it was found, for a rejection that comes later."""
 
     document: Document
@@ -26,7 +26,7 @@ class Placed(NamedTuple):
     line: int | None = None
 
 
-def read_file(found: Found, key: str, columns: Columns, *, is_alone: bool) -> Iterator[Placed | Rejection]:
+def read_file(found: Found, key: str, columns: Columns, *, is_alone: bool) -> Iterator[ReadDocument | Rejection]:
     """The documents of a file.
 
     Args:
@@ -44,13 +44,13 @@ def read_file(found: Found, key: str, columns: Columns, *, is_alone: bool) -> It
         yield _read_whole(found, key, form)
 
 
-def _read_whole(found: Found, key: str, form: Format) -> Placed | Rejection:
+def _read_whole(found: Found, key: str, form: Format) -> ReadDocument | Rejection:
     try:
         extraction = whole_reader(form)(read_expanded(found.path))
     except Unreadable as error:
         return Rejection(found.name, error.what)
     except OSError as error:
-        return Rejection(found.name, _reason(error))
+        return Rejection(found.name, f"cannot be read, {system_reason(error)}")
     except Exception as error:  # noqa: BLE001 - parsers meet hostile files, and one of them must not stop the run
         return Rejection(found.name, f"the {form.name} reader failed, {type(error).__name__}: {error}")
     metadata = {"format": form.name} | extraction.metadata
@@ -59,12 +59,12 @@ def _read_whole(found: Found, key: str, form: Format) -> Placed | Rejection:
     reason = check_text(text) or check_text(title) or check_text("".join(map(str, metadata.values())))
     if reason or not text.strip():
         return Rejection(found.name, reason or EMPTY)
-    return Placed(Document(key, text, title, metadata, extraction.pages, extraction.has_lines), found.name)
+    return ReadDocument(Document(key, text, title, metadata, extraction.pages, extraction.has_lines), found.name)
 
 
 def read_records(
     found: Found, columns: Columns, *, missing_id: str | None, prefix: str = ""
-) -> Iterator[Placed | Rejection]:
+) -> Iterator[ReadDocument | Rejection]:
     """The records of a file, one at a time.
 
     Args:
@@ -73,14 +73,14 @@ def read_records(
         missing_id: a record without an id goes by this and its row; None rejects it.
         prefix: stands before each record's own id.
     """
-    form = format_of(found.name) or Format("jsonl", "jsonl", has_records=True)
+    form = format_of(found.name) or JSONL
     try:
         with open_expanded(found.path) as stream:
             yield from _records(stream, found.name, form, columns, missing_id, prefix)
     except Unreadable as error:
         yield Rejection(found.name, error.what)
     except OSError as error:
-        yield Rejection(found.name, _reason(error))
+        yield Rejection(found.name, f"cannot be read, {system_reason(error)}")
 
 
 def count_documents(found: Found) -> int:
@@ -95,26 +95,25 @@ def count_documents(found: Found) -> int:
         return 0
 
 
-def read_stdin(columns: Columns) -> Iterator[Placed | Rejection]:
+def read_stdin(columns: Columns) -> Iterator[ReadDocument | Rejection]:
     """The JSONL records on standard input; each needs an id, or the next pipe would replace this one's."""
-    form = Format("jsonl", "jsonl", has_records=True)
-    yield from _records(sys.stdin.buffer, "stdin", form, columns, None, "")
+    yield from _records(sys.stdin.buffer, "stdin", JSONL, columns, None, "")
 
 
-def read_dataset(spec: str) -> Iterator[Placed | Rejection]:
+def read_dataset(spec: str) -> Iterator[ReadDocument | Rejection]:
     """The documents of `irds:ID`; raises as `engine.documents.datasets.dataset_records`."""
     yield from _placed(dataset_records(spec), spec, "irds", None, "")
 
 
 def _records(
     stream: BinaryIO, where: str, form: Format, columns: Columns, missing_id: str | None, prefix: str
-) -> Iterator[Placed | Rejection]:
+) -> Iterator[ReadDocument | Rejection]:
     yield from _placed(record_reader(form)(stream, columns), where, form.name, missing_id, prefix)
 
 
 def _placed(
     records: Iterable[Record | Rejection], where: str, form: str, missing_id: str | None, prefix: str
-) -> Iterator[Placed | Rejection]:
+) -> Iterator[ReadDocument | Rejection]:
     for record in records:
         if isinstance(record, Rejection):
             yield Rejection(where, record.reason, record.line)
@@ -129,8 +128,4 @@ def _placed(
             yield Rejection(where, reason or ("empty id" if text.strip() else EMPTY), record.line)
             continue
         metadata: dict[str, Any] = {"format": form} | dict(record.metadata)
-        yield Placed(Document(key, text, title, metadata), where, record.line)
-
-
-def _reason(error: OSError) -> str:
-    return f"cannot be read, {(error.strerror or type(error).__name__).lower()}"
+        yield ReadDocument(Document(key, text, title, metadata), where, record.line)

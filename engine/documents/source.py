@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from engine.documents.datasets import IRDS, count_records, open_dataset
-from engine.documents.discovery import CORPUS_NAMES, Found, Pattern, display, walk
+from engine.documents.discovery import CORPUS_NAMES, Found, Pattern, display, system_reason, walk
 from engine.documents.extraction import Columns
-from engine.documents.reading import Placed, count_documents, read_dataset, read_file, read_records, read_stdin
+from engine.documents.reading import ReadDocument, count_documents, read_dataset, read_file, read_records, read_stdin
 from engine.errors import SourceNotFound
 from engine.records import Document, Rejection
 
@@ -37,14 +37,9 @@ class Source:
     columns: Columns = field(default=Columns(), repr=False)
 
     @property
-    def is_beir(self) -> bool:
-        """Whether it is a folder in the BEIR layout, whose passages are documents of their own."""
-        return self.kind == "beir"
-
-    @property
     def keeps_passages(self) -> bool:
         """Whether its documents are passages already, so that no splitter should cut them."""
-        return self.is_beir or self.kind == "dataset"
+        return self.kind in ("beir", "dataset")
 
     def rename(self, name: str) -> "Source":
         """The same source under another name."""
@@ -77,7 +72,7 @@ class Source:
         if nothing:
             raise _nothing_to_read(self, skipped)
 
-    def _items(self, skipped: Counter[str]) -> Iterator[Placed | Rejection]:
+    def _items(self, skipped: Counter[str]) -> Iterator[ReadDocument | Rejection]:
         if self.kind == "stdin":
             yield from read_stdin(self.columns)
         elif self.kind == "dataset":
@@ -196,8 +191,9 @@ def _check_readable(path: Path, shown: str) -> None:
         else:
             raise SourceNotFound("no such file or folder", where=shown, hint="check the path")
     except OSError as error:
-        what = f"cannot be read, {(error.strerror or type(error).__name__).lower()}"
-        raise SourceNotFound(what, where=shown, hint="check its permissions") from error
+        raise SourceNotFound(
+            f"cannot be read, {system_reason(error)}", where=shown, hint="check its permissions"
+        ) from error
 
 
 def _corpus(folder: Path) -> Path | None:

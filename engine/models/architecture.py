@@ -135,19 +135,17 @@ def read_architecture(folder: Path, task: Task) -> Architecture:
     modules = _modules(folder, task)
     pooling = _pooling(folder, modules) if task == "embed" else "first"
     try:
-        return _architecture(family, config, task, pooling)
+        return _architecture(family, config, task, pooling, where)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ModelDamaged(f"does not describe a model: {reason}", where=where) from error
-    except ModelUnsupported as error:
-        raise ModelUnsupported(error.what, where=where) from error
 
 
-def _architecture(family: Family, config: Mapping[str, Any], task: Task, pooling: Pooling) -> Architecture:
+def _architecture(family: Family, config: Mapping[str, Any], task: Task, pooling: Pooling, where: Path) -> Architecture:
     distil = family == "distilbert"
     activation = config.get("activation" if distil else "hidden_act", "gelu")
     if activation not in _ACTIVATIONS:
-        raise ModelUnsupported(f"activation {activation!r} is not supported")
+        raise ModelUnsupported(f"activation {activation!r} is not supported", where=where)
     hidden = _size(config, "dim" if distil else "hidden_size")
     heads = _size(config, "n_heads" if distil else "num_attention_heads")
     if hidden % heads:
@@ -196,15 +194,16 @@ def _labels(config: Mapping[str, Any]) -> int:
 
 def _modules(folder: Path, task: Task) -> dict[str, str]:
     """Paths below the folder by kind of module, as `modules.json` lists them; empty where there is no such file."""
-    where, found = folder / "modules.json", dict[str, str]()
+    where = folder / "modules.json"
+    paths: dict[str, str] = {}
     for module in read_json(where, of=list) or []:
         if not isinstance(module, dict):
             raise ModelDamaged("does not list modules", where=where, hint="fetch the model again")
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind not in _SENTENCE_MODULES[task]:
             raise ModelUnsupported(f"module {kind!r} is not supported", where=where)
-        found[kind] = str(module.get("path", ""))
-    return found
+        paths[kind] = str(module.get("path", ""))
+    return paths
 
 
 def _pooling(folder: Path, modules: Mapping[str, str]) -> Pooling:

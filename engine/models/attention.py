@@ -1,22 +1,22 @@
 """Attention over packed sequences: each token sees its own sequence, and nothing is padded that need not be."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from inspect import signature
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["Attention", "BucketedAttention", "Layout", "ProductAttention", "VarlenAttention", "choose_attention"]
+__all__ = ["Attention", "BucketedAttention", "PackedBounds", "ProductAttention", "VarlenAttention", "choose_attention"]
 
 _WIDEST_HEAD = 256
 """What FlashAttention's kernels take, in steps of 8; torch's dense attention pads what they do not."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class PackedBounds:
     """Where the sequences of one packed batch lie.
 
     Attributes:
@@ -52,7 +52,7 @@ class Attention(Protocol):
         ...
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, *, first: bool = False
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: PackedBounds, *, first: bool = False
     ) -> torch.Tensor:
         """Attend.
 
@@ -60,7 +60,7 @@ class Attention(Protocol):
             query: [total, heads, width], or [n, heads, width] when only each sequence's first token asks.
             key: [total, heads, width].
             value: [total, heads, width].
-            layout: of the batch.
+            packed: where the sequences of the batch lie.
             first: whether the queries are first tokens alone.
 
         Returns:
@@ -74,14 +74,14 @@ class VarlenAttention:
     """One kernel over all sequences (Dao 2023, FlashAttention-2), on CUDA in half precision."""
 
     name: str
-    kernel: object
+    kernel: Callable[..., Any]
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, *, first: bool = False
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: PackedBounds, *, first: bool = False
     ) -> torch.Tensor:
         """See `Attention`."""
-        starts, longest = (layout.ordinals, 1) if first else (layout.starts, layout.longest)
-        seen = self.kernel(query, key, value, starts, layout.starts, longest, layout.longest)  # type: ignore[operator]
+        starts, longest = (packed.ordinals, 1) if first else (packed.starts, packed.longest)
+        seen = self.kernel(query, key, value, starts, packed.starts, longest, packed.longest)
         return torch.flatten(seen, 1)
 
 
@@ -97,23 +97,23 @@ class BucketedAttention:
     name: str = "dense attention over length buckets"
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, *, first: bool = False
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: PackedBounds, *, first: bool = False
     ) -> torch.Tensor:
         """See `Attention`."""
         seen = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-        for begin, end in runs(layout.bounds, self.padding):
-            low, high, count = layout.bounds[begin], layout.bounds[end], end - begin
-            length = max(layout.bounds[i + 1] - layout.bounds[i] for i in range(begin, end))
+        for begin, end in runs(packed.bounds, self.padding):
+            low, high, count = packed.bounds[begin], packed.bounds[end], end - begin
+            length = max(packed.bounds[i + 1] - packed.bounds[i] for i in range(begin, end))
             rows = slice(begin, end) if first else slice(low, high)
             if count * length == high - low:
                 mask, inside = None, None
                 q = query[rows].view(count, -1, *query.shape[1:])
                 k, v = (x[low:high].view(count, length, *x.shape[1:]) for x in (key, value))
             else:
-                lengths = layout.lengths[begin:end, None]
+                lengths = packed.lengths[begin:end, None]
                 column = torch.arange(length, device=query.device)
                 inside = column < lengths
-                index = (layout.starts[begin:end, None] + column).clamp(max=high - 1)
+                index = (packed.starts[begin:end, None] + column).clamp(max=high - 1)
                 mask = inside[:, None, None]
                 k, v = key[index], value[index]
                 q = query[rows, None] if first else query[index]
@@ -134,12 +134,12 @@ class ProductAttention:
     name: str = "bf16 products, softmax in fp32"
 
     def __call__(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, *, first: bool = False
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: PackedBounds, *, first: bool = False
     ) -> torch.Tensor:
         """See `Attention`."""
         seen = torch.empty(query.shape, dtype=query.dtype)
-        for i in range(len(layout)):
-            whole = slice(layout.bounds[i], layout.bounds[i + 1])
+        for i in range(len(packed)):
+            whole = slice(packed.bounds[i], packed.bounds[i + 1])
             rows = slice(i, i + 1) if first else whole
             q, k, v = (x.transpose(0, 1).contiguous() for x in (query[rows], key[whole], value[whole]))
             weights = torch.softmax(torch.bmm(q, k.transpose(1, 2)), -1, dtype=torch.float32).to(v.dtype)

@@ -15,8 +15,6 @@ from engine.models.tokenization import TextTokenizer, length_limit
 
 __all__ = ["BiEncoder", "Prompts", "TextEncoder"]
 
-Progress = Callable[[int], None]
-
 _TEXTS_AT_ONCE = 512
 """Tokenised at a time, while those before are computed; batches of one length are found among them."""
 
@@ -35,7 +33,7 @@ class TextEncoder(Protocol):
     device: str
     precision: str
 
-    def encode(self, texts: Sequence[str], prompt: str, progress: Progress | None) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
         """Unit vectors of `prompt + text`, float32[n, dimension]."""
 
 
@@ -106,7 +104,9 @@ class BiEncoder:
         """Unit vectors of questions, float32[n, dimension]."""
         return self._encoder.encode(texts, self.prompts.query, None)
 
-    def encode_passages(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+    def encode_passages(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
         """Unit vectors of passages, float32[n, dimension].
 
         Args:
@@ -134,7 +134,7 @@ class PackedEncoder:
         self.dimension = architecture.hidden
         self.device, self.precision = self._runtime.device, self._runtime.precision
 
-    def encode(self, texts: Sequence[str], prompt: str, progress: Progress | None) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         blocks = (slice(start, start + _TEXTS_AT_ONCE) for start in range(0, len(texts), _TEXTS_AT_ONCE))
         for block, sequences in planner.ahead(blocks, lambda block: self._prepare(texts[block], prompt)):

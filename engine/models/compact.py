@@ -10,17 +10,15 @@
     fouille-fr-cross-encoder/
         ...
 
-What one model stores, the next one reads there: a tensor of equal bytes, a tokenizer. So a model's folder depends on
-those ahead of it, never on those behind. `python -m engine.models.compact --help` makes a package.
+A tensor or a tokenizer that one model stores is not stored again: later models read it there. So a model's folder
+depends on those before it, never on those after. `python -m engine.training.shipped` makes the one that ships.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import shutil
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from engine.errors import FouilleError, InvalidOption, ModelDamaged, ModelUnsupported
+from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import four_bit
 from engine.models.folders import put_in_place, write
-from engine.settings import SHIPPED_ENCODER, SHIPPED_RERANKER
 
 __all__ = ["SUMS", "Stored", "pack", "unpack"]
 
@@ -40,7 +37,7 @@ FORMAT = 1
 SUMS, MANIFEST, HEADER, TENSORS = "SHA256SUMS", "manifest.json", "header.json", "compact.safetensors"
 _WEIGHTS = "model.safetensors"
 
-# Of a model's folder; what its training left there beside them stays behind.
+# The files of a model's folder that are packed, and what its training left there among them.
 _CARRIED = ("*.json", "README.md", "LICENSE*")
 _LEFT = ("trainer_state.json", "model.safetensors.index.json", MANIFEST, HEADER)
 _FLOATS: Mapping[str, np.dtype[Any]] = {"F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
@@ -201,12 +198,12 @@ def _carried(model: Path) -> Iterator[tuple[str, bytes]]:
         content = path.read_bytes()
         yield (
             path.relative_to(model).as_posix(),
-            _free_of_batches(content) if path.name == "tokenizer.json" else content,
+            _untrained_tokenizer(content) if path.name == "tokenizer.json" else content,
         )
 
 
-def _free_of_batches(tokenizer: bytes) -> bytes:
-    """A tokenizer without the truncation and padding of the last batch that a training cut."""
+def _untrained_tokenizer(tokenizer: bytes) -> bytes:
+    """tokenizer.json without the truncation and padding that training left in it."""
     parsed = json.loads(tokenizer)
     if not parsed.get("truncation") and not parsed.get("padding"):
         return tokenizer
@@ -215,7 +212,7 @@ def _free_of_batches(tokenizer: bytes) -> bytes:
 
 
 def _prove(package: Path, name: str, model: Path) -> None:
-    """See that the weights come back to the bit."""
+    """Check that unpacking restores the weights bit for bit."""
     made = package.with_name(f"{package.name}.proof")
     try:
         unpack(package, name, made)
@@ -275,25 +272,3 @@ def _digest(*parts: str | bytes) -> str:
 
 def _as_json(content: object) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True).encode("ascii") + b"\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Make the package that ships, and say what it weighs."""
-    parser = argparse.ArgumentParser(prog="python -m engine.models.compact", description=main.__doc__)
-    parser.add_argument("--bi-encoder", type=Path, metavar="FOLDER", help=f"becomes {SHIPPED_ENCODER}")
-    parser.add_argument("--cross-encoder", type=Path, metavar="FOLDER", help=f"becomes {SHIPPED_RERANKER}")
-    parser.add_argument("--out", type=Path, metavar="PACKAGE", required=True)
-    given = parser.parse_args(arguments)
-    models = {SHIPPED_ENCODER: given.bi_encoder, SHIPPED_RERANKER: given.cross_encoder}
-    try:
-        stored = pack({name: folder for name, folder in models.items() if folder is not None}, given.out)
-    except FouilleError as error:
-        parser.exit(2, f"{error}\n")
-    for one in stored:
-        tensors = f"{one.four_bit} tensors in 4 bits, {one.plain} as they are, {one.shared} shared"
-        sys.stdout.write(f"{one.size / 1e6:6.2f} MB  {one.name}: {tensors}\n")
-    sys.stdout.write(f"{sum(one.size for one in stored) / 1e6:6.2f} MB  together\n")
-
-
-if __name__ == "__main__":
-    main()

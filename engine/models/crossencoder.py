@@ -1,31 +1,36 @@
 """The second stage: a cross-encoder reads a question and a passage together and gives one logit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
+from engine.errors import InvalidOption, ModelUnsupported
 from engine.models import draft as drafts
 from engine.models import pairs as assembly
 from engine.models import planner, registry
 from engine.models.architecture import read_json
+from engine.models.crossencoder_config import (
+    ScoreActivation,
+    check_labels,
+    default_activation,
+    recommended_candidates,
+    recommended_weights,
+    refuse_prompt,
+)
 from engine.models.tokenization import TextTokenizer, length_limit
 from engine.records import FirstStage, LongPassages, Ragged, Ranking
 
-__all__ = ["Activation", "CrossEncoder", "PairScorer", "Scores", "TopScores"]
-
-Activation = Literal["sigmoid", "none"]
+__all__ = ["CrossEncoder", "PairScorer", "Scores", "TopScores", "sigmoid"]
 
 _PAIRS_AT_ONCE = 2048
-_ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "none"}
 
 
 class Scores(NamedTuple):
-    """What a cross-encoder says of pairs.
+    """Scores of pairs.
 
     Attributes:
         logits: float32[p].
@@ -37,7 +42,7 @@ class Scores(NamedTuple):
 
 
 class TopScores(NamedTuple):
-    """What a cross-encoder says of pairs of which only each question's first k matter.
+    """Scores of pairs of which only each question's first k matter.
 
     Attributes:
         logits: float32[p].
@@ -133,9 +138,9 @@ class CrossEncoder:
         config = read_json(self.folder / "config.json") or {}
         if isinstance(names := config.get("id2label"), dict):
             check_labels(self.folder, len(names))
-        self.default_activation: Activation = _default_activation(self.folder, config)
-        self._interpolate = _recommended_weights(self.folder, config)
-        self.default_candidates: int | None = _recommended_candidates(self.folder, config)
+        self.default_activation: ScoreActivation = default_activation(self.folder, config)
+        self._interpolate = recommended_weights(self.folder, config)
+        self.default_candidates: int | None = recommended_candidates(self.folder, config)
         self.notices: tuple[str, ...] = ()
         self._scorer = self._load(device, precision, max_length, batch_tokens)
         self.max_length = self._scorer.max_length
@@ -245,7 +250,7 @@ class CrossEncoder:
         return TopScores(settled.logits, truncated, settled.drafted)
 
     def rank(
-        self, question: str, passages: Sequence[str], k: int = 10, *, activation: Activation | None = None
+        self, question: str, passages: Sequence[str], k: int = 10, *, activation: ScoreActivation | None = None
     ) -> Ranking:
         """The k best passages for a question, with the scores that `score` gives them; faster than scoring all.
 
@@ -267,7 +272,7 @@ class CrossEncoder:
         return Ranking(best.astype(np.int64), self._activated(logits[best], activation))
 
     def score(
-        self, question: str, passages: Sequence[str], *, activation: Activation | None = None
+        self, question: str, passages: Sequence[str], *, activation: ScoreActivation | None = None
     ) -> NDArray[np.float32]:
         """Scores of passages for one question, float32[n].
 
@@ -279,7 +284,7 @@ class CrossEncoder:
         return self.score_pairs([(question, passage) for passage in passages], activation=activation)
 
     def score_pairs(
-        self, pairs: Sequence[tuple[str, str]], *, activation: Activation | None = None
+        self, pairs: Sequence[tuple[str, str]], *, activation: ScoreActivation | None = None
     ) -> NDArray[np.float32]:
         """Scores of (question, passage) pairs, float32[n]; a text that returns is tokenised once a block of pairs."""
         logits = np.empty(len(pairs), np.float32)
@@ -288,7 +293,7 @@ class CrossEncoder:
             logits[block] = self.score_tokens(questions, passages, rows).logits
         return self._activated(logits, activation)
 
-    def _activated(self, logits: NDArray[np.float32], activation: Activation | None) -> NDArray[np.float32]:
+    def _activated(self, logits: NDArray[np.float32], activation: ScoreActivation | None) -> NDArray[np.float32]:
         return logits if (activation or self.default_activation) == "none" else sigmoid(logits)
 
     def _prepare(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[str], Ragged, NDArray[np.int64]]:
@@ -308,7 +313,7 @@ class PackedScorer:
     def __init__(
         self, folder: Path, device: str, precision: str, max_length: int | None, batch_tokens: int | None
     ) -> None:
-        _refuse_prompt(folder)
+        refuse_prompt(folder)
         from engine.models import runtime
 
         self._model = runtime.Model(folder, task="classify", device=device)
@@ -360,87 +365,3 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / (1 + exp(-x)) in float32, without overflow."""
     scores: NDArray[np.float32] = np.exp(-np.logaddexp(np.float32(0), -logits))
     return scores
-
-
-def check_labels(folder: Path, labels: int) -> None:
-    """See that a model gives one logit.
-
-    Raises:
-        ModelUnsupported: it gives several.
-    """
-    if labels != 1:
-        raise ModelUnsupported(
-            f"gives {labels} labels, not one score", where=folder, hint="take a cross-encoder with one label"
-        )
-
-
-def _refuse_prompt(folder: Path) -> None:
-    """See that sentence-transformers would put nothing in front of a question.
-
-    Raises:
-        ModelUnsupported: the model's folder names a prompt as its default.
-    """
-    where = folder / "config_sentence_transformers.json"
-    settings = read_json(where) or {}
-    prompts = settings.get("prompts")
-    if isinstance(prompts, dict) and prompts.get(settings.get("default_prompt_name")):
-        raise ModelUnsupported("puts a prompt in front of its texts", where=where)
-
-
-def _default_activation(folder: Path, config: dict[str, Any]) -> Activation:
-    """The activation that sentence-transformers would apply: of its own file, of `config.json`, else a sigmoid."""
-    named = (read_json(folder / "config_sentence_transformers.json") or {}).get("activation_fn")
-    nested = config.get("sentence_transformers")
-    if named is None and isinstance(nested, dict):
-        named = nested.get("activation_fn")
-    if named is None:
-        named = config.get("sbert_ce_default_activation_function")
-    if named is None:
-        return "sigmoid"
-    try:
-        return _ACTIVATIONS[str(named).rpartition(".")[2]]
-    except KeyError:
-        raise ModelUnsupported(
-            f"activation {named} is neither a sigmoid nor the identity", where=folder, hint="set it in config.json"
-        ) from None
-
-
-def _recommended_weights(folder: Path, config: dict[str, Any]) -> Mapping[FirstStage | None, float]:
-    """Weight by first stage, None standing for any other; empty when nothing is recommended.
-
-    Raises:
-        ModelDamaged: one is no finite number from 0 up, or a key no first stage.
-    """
-    told = _told(config, "interpolate")
-    if told is None:
-        return {}
-    by_stage = told if isinstance(told, dict) else {None: told}
-    are_stages = set(by_stage) <= {None, *get_args(FirstStage)}
-    if not by_stage or not are_stages or not all(map(_is_weight, by_stage.values())):
-        what = "not a number from 0 up, nor one for each of bm25, dense and hybrid"
-        raise ModelDamaged(f"fouille.interpolate is {told!r}, {what}", where=folder / "config.json", hint="mend it")
-    weights = {stage: float(weight) for stage, weight in by_stage.items()}
-    return {None: min(weights.values()), **weights}
-
-
-def _recommended_candidates(folder: Path, config: dict[str, Any]) -> int | None:
-    """How many candidates to rerank.
-
-    Raises:
-        ModelDamaged: it is no whole number from 1 up.
-    """
-    told = _told(config, "candidates")
-    if told is not None and (type(told) is not int or told < 1):
-        what = f"fouille.candidates is {told!r}, not a whole number from 1 up"
-        raise ModelDamaged(what, where=folder / "config.json", hint="mend it")
-    return told
-
-
-def _told(config: dict[str, Any], name: str) -> Any:
-    """What a model's `config.json` tells fouille under a name, None when nothing."""
-    own = config.get("fouille")
-    return own.get(name) if isinstance(own, dict) else None
-
-
-def _is_weight(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

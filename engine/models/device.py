@@ -1,6 +1,5 @@
 """What this machine computes on: cores, instructions, accelerators, and the precision that suits them."""
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import Literal, get_args
 
 import torch
 
+from engine.cores import usable_cores
 from engine.errors import DeviceError, InvalidOption
 
-__all__ = ["Cpu", "Precision", "check_precision", "choose_devices", "cpu", "describe", "usable_cores"]
+__all__ = ["Cpu", "Precision", "check_precision", "choose_devices", "cpu", "describe"]
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
@@ -43,7 +43,8 @@ class Cpu:
 @cache
 def cpu() -> Cpu:
     """The processor of this machine."""
-    name, flags = "unknown processor", frozenset[str]()
+    name = "unknown processor"
+    flags: frozenset[str] = frozenset()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -57,28 +58,6 @@ def cpu() -> Cpu:
         name = f"{facts.get('model name', name)} ({family})"
         flags = frozenset(facts.get("flags", "").split())
     return Cpu(name, flags, usable_cores())
-
-
-def usable_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: its affinity, cut to the whole cores of its control group's quota.
-
-    Args:
-        root: where the control groups are mounted.
-    """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:
-        cores = os.cpu_count() or 1
-    quotas = []
-    for path in (root / "cpu.max", root / "cpu" / "cpu.cfs_quota_us"):
-        try:
-            words = path.read_text(encoding="ascii").split()
-            period = words[1] if len(words) > 1 else (path.parent / "cpu.cfs_period_us").read_text(encoding="ascii")
-            if words[0] not in {"max", "-1"}:
-                quotas.append(int(words[0]) / int(period))
-        except (OSError, ValueError, IndexError):
-            continue
-    return max(1, min([cores, *map(int, quotas)]))
 
 
 def choose_devices(asked: str) -> list[torch.device]:

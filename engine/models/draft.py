@@ -3,10 +3,10 @@
 A draft in half precision scores every candidate; those that can stand among the first k are scored again, exactly, and
 exact scores alone decide who stands there, and where: a cascade (Wang et al. 2011) of one model in two precisions.
 
-Who can stand there is judged by the errors that are seen. A candidate of draft score d that is not scored again is
+A candidate stays a draft only when the errors observed make it unlikely to reach the first k. One of draft score d is
 missed only if its own error is above T - d, T being the k-th exact score. So it stays a draft only where T - d is above
 twice the largest error among the candidates of its question that were scored again: ten or more, read with the same
-question by the same model. That is no proof, as an error that nobody looked at may be of any size. It is a margin of
+question by the same model. That is no proof, as an error that was not observed may be of any size. It is a margin of
 about four standard deviations at the boundary and wider below it.
 """
 

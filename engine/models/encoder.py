@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from engine.models.architecture import Activation, Architecture
-from engine.models.attention import Attention, Layout
+from engine.models.attention import Attention, PackedBounds
 from engine.models.linear import ACTIVATIONS, Affine, MakeAffine
 
 __all__ = ["Encoder"]
@@ -48,17 +48,17 @@ class _Layer:
     output_norm: _Norm
     heads: int
 
-    def __call__(self, x: torch.Tensor, layout: Layout, attention: Attention) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, packed: PackedBounds, attention: Attention) -> torch.Tensor:
         rows, width = x.shape
         each = width // self.heads
         if self.query is None:
             query, key, value = self.inputs(x).view(rows, 3, self.heads, each).unbind(1)
-            seen = attention(query, key, value, layout)
+            seen = attention(query, key, value, packed)
         else:
             key, value = self.inputs(x).view(rows, 2, self.heads, each).unbind(1)
-            x = x.index_select(0, layout.starts[:-1])
+            x = x.index_select(0, packed.starts[:-1])
             query = self.query(x).view(-1, self.heads, each)
-            seen = attention(query, key, value, layout, first=True)
+            seen = attention(query, key, value, packed, first=True)
         x = self.attention_norm(self.output(seen, x))
         return self.output_norm(self.down(self.up(x), x))
 
@@ -104,7 +104,7 @@ class Encoder:
         ]
 
     def __call__(
-        self, tokens: torch.Tensor, positions: torch.Tensor, types: torch.Tensor | None, layout: Layout
+        self, tokens: torch.Tensor, positions: torch.Tensor, types: torch.Tensor | None, packed: PackedBounds
     ) -> torch.Tensor:
         """Logits or pooled states of a packed batch.
 
@@ -112,17 +112,17 @@ class Encoder:
             tokens: int32[total].
             positions: int32[total], position ids.
             types: int32[total], None when all are zero.
-            layout: of the batch.
+            packed: where the sequences of the batch lie.
 
         Returns:
             fp32 [n, labels] logits, or [n, hidden] pooled states, not normalised.
         """
         x = self._embed(tokens, positions, types)
         for layer in self._layers:
-            x = layer(x, layout, self.attention)
+            x = layer(x, packed, self.attention)
         x = x.float()
         if not self._reads_first:
-            x = torch.segment_reduce(x, "mean", lengths=layout.lengths.long(), axis=0)
+            x = torch.segment_reduce(x, "mean", lengths=packed.lengths.long(), axis=0)
         if head := self.architecture.head:
             dense, output = self._head
             x = F.linear(ACTIVATIONS[head.activation](F.linear(x, *dense)), *output)

@@ -1,7 +1,5 @@
 """A model's folder, written out for other programs: sentence-transformers, transformers, FlagReranker."""
 
-from collections.abc import Iterable
-from fnmatch import fnmatch
 from pathlib import Path
 
 from engine.errors import InvalidOption
@@ -10,8 +8,6 @@ from engine.models.folders import put_in_place, write
 
 __all__ = ["export"]
 
-_TOLD = ("README.md", "LICENSE*")
-_LEFT = (*registry.LEFT_THERE, ".*")
 _AT_ONCE = 1 << 20
 
 
@@ -37,13 +33,7 @@ def export(name_or_path: str, folder: Path) -> Path:
         raise InvalidOption("the folder is taken", where=folder, hint="choose another, or empty it")
     source = registry.fetch(name_or_path)
     with put_in_place(folder) as made:
-        for path in sorted(source.rglob("*")):
-            name = path.relative_to(source).as_posix()
-            if path.is_file() and _matches(name, (*registry.DOWNLOADED, *_TOLD)) and not _matches(name, _LEFT):
-                with path.open("rb") as stream:
-                    write(made / name, iter(lambda: stream.read(_AT_ONCE), b""))
+        for name in registry.model_files(source):
+            with (source / name).open("rb") as stream:
+                write(made / name, iter(lambda: stream.read(_AT_ONCE), b""))
     return folder
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)

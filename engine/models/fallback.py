@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from engine.errors import DependencyMissing, FouilleError, InvalidOption, ModelUnsupported
 from engine.models import device as devices
-from engine.models.crossencoder import Scores, check_labels
+from engine.models.crossencoder import Scores
+from engine.models.crossencoder_config import check_labels
+from engine.models.quiet import quiet_transformers
+from engine.ragged import offsets_of
 from engine.records import LongPassages, Ragged
 
 __all__ = ["SentenceTransformersEncoder", "SentenceTransformersScorer"]
@@ -47,8 +50,7 @@ class SentenceTransformersScorer:
     def tokenize_passages(self, texts: Sequence[str]) -> Ragged:
         """The texts' UTF-8 bytes, uint16."""
         encoded = [text.encode("utf-8", "replace") for text in texts]
-        offsets = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum([len(text) for text in encoded], out=offsets[1:])
+        offsets = offsets_of([len(text) for text in encoded])
         return Ragged(np.frombuffer(b"".join(encoded), np.uint8).astype(np.uint16), offsets)
 
     def score(
@@ -135,24 +137,17 @@ def _loading(folder: Path) -> Iterator[None]:
     """Without the library's bars and reports; whatever it raises becomes one line that names the folder."""
     try:
         import sentence_transformers  # noqa: F401
-        from transformers.utils import logging
     except ImportError as error:
         raise DependencyMissing(
             "a model outside the BERT family needs sentence-transformers",
             where=folder,
             hint="pip install sentence-transformers",
         ) from error
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        yield
+        with quiet_transformers():
+            yield
     except FouilleError:
         raise
     except Exception as error:  # a foreign library's errors have no common root
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ModelUnsupported(f"sentence-transformers cannot run it: {reason}", where=folder) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()

@@ -42,7 +42,7 @@ MakeAffine = Callable[[torch.Tensor, torch.Tensor, Activation | None], Affine]
 
 
 class PlainAffine:
-    """torch's own linear layer: right on every device, and the form that the others are held against."""
+    """torch's own linear layer: correct on every device, and the reference for the other forms."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, activation: Activation | None = None) -> None:
         self._weight, self._bias = weight, bias

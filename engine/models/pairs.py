@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from engine.errors import InvalidOption
 from engine.models.batch import PackedBatch
 from engine.models.tokenization import LONGEST_KEPT, Template
+from engine.ragged import offsets_of, ranges
 from engine.records import LongPassages, Ragged
 
 __all__ = ["Sequences", "longest_first", "pair_sequences", "room_for_text", "single_sequences"]
@@ -69,43 +70,32 @@ class Sequences:
         """Assemble the sequences of these rows, in this order."""
         template, counts, sources_at = self.template, self.counts[rows], self.starts[rows]
         lengths = counts.sum(axis=1) + template.specials
-        starts = np.zeros(len(rows) + 1, np.int32)
-        np.cumsum(lengths, out=starts[1:])
+        starts = offsets_of(lengths)
         tokens = np.empty(starts[-1], np.int32)
-        at = starts[:-1].astype(np.int64)
+        at = starts[:-1].copy()
         for place, gap in enumerate(template.gaps):
             for token in gap:
                 tokens[at] = token
                 at += 1
             if place < len(self.sources):
-                source, count = self.sources[place], counts[:, place]
-                into, out_of = _spans(at, sources_at[:, place], count)
-                tokens[into] = source[out_of]
+                count = counts[:, place]
+                tokens[ranges(at, count)] = self.sources[place][ranges(sources_at[:, place], count)]
                 at += count
         types = self._types(counts) if template.has_types else None
-        return PackedBatch(tokens, types, starts, int(lengths.max(initial=0)))
+        return PackedBatch(tokens, types, starts.astype(np.int32), int(lengths.max(initial=0)))
 
     def _types(self, counts: NDArray[np.int64]) -> NDArray[np.int32]:
         """Token types of the sequences with these counts: runs of one type, repeated over the rows."""
         kinds: list[int] = []
         runs: list[NDArray[np.int64]] = []
-        one = np.ones(len(counts), np.int64)
+        ones = np.ones(len(counts), np.int64)
         for place, gap in enumerate(self.template.gap_types):
             kinds += gap
-            runs += [one] * len(gap)
+            runs += [ones] * len(gap)
             if place < len(self.sources):
                 kinds.append(self.template.text_types[place])
                 runs.append(counts[:, place])
         return np.repeat(np.tile(np.array(kinds, np.int32), len(counts)), np.column_stack(runs).ravel())
-
-
-def _spans(into: Lengths, out_of: Lengths, counts: Lengths) -> tuple[Lengths, Lengths]:
-    """Indices of slices laid end to end: row i runs from `into[i]` and from `out_of[i]`, `counts[i]` long."""
-    ends = np.cumsum(counts)
-    total = int(ends[-1]) if len(ends) else 0
-    before = ends - counts
-    steps = np.arange(total, dtype=np.int64)
-    return steps + np.repeat(into - before, counts), steps + np.repeat(out_of - before, counts)
 
 
 def single_sequences(template: Template, texts: Ragged, limit: int) -> Sequences:
@@ -163,8 +153,7 @@ def pair_sequences(
         beyond = passage_counts - kept_passage
         windows = np.where(cut, -(-beyond // stride) + 1, 1)
         owners = np.repeat(owners, windows)
-        first_window = np.cumsum(windows) - windows
-        step = (np.arange(len(owners)) - first_window[owners]) * stride[owners]
+        step = ranges(0, windows) * stride[owners]
         passage_at = passage_at[owners] + np.minimum(step, beyond[owners])
         question_at, kept_question, kept_passage = question_at[owners], kept_question[owners], kept_passage[owners]
         cut = np.zeros_like(cut)

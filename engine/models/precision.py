@@ -41,8 +41,8 @@ def cpu_precision(hidden: int, intermediate: int) -> Precision:
 
 def _gain(hidden: int, intermediate: int) -> float:
     """How many times faster bf16 multiplies than fp32."""
-    # On one core of the pool and in its own processor time, in turns, many times: on a busy machine most turns find
-    # cold caches, in one type as in the other, and the shortest of a few would tell one's luck, remembered for good.
+    # On one core of the pool and in its own processor time, the two types in turns. On a busy machine most repeats hit
+    # cold caches; the minimum of a few would be luck, and would be remembered.
     return workers(cpu().cores).submit(_measured, hidden, intermediate).result()
 
 

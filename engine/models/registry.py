@@ -8,8 +8,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +28,10 @@ __all__ = [
     "describe",
     "fetch",
     "locate",
+    "model_files",
     "model_hash",
     "obtainable",
+    "refuse_pickles",
 ]
 
 Kind = Literal["cross-encoder", "bi-encoder"]
@@ -39,7 +42,7 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "mo
 _TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "vocab.txt", "vocab.json")
 DOWNLOADED = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
 LEFT_THERE = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*")
-"""Of a repository's files, by their path in it: those that a model needs, but for those of other formats and runs."""
+"""Patterns of the files that a model needs, and of those that it does not: of other formats and other runs."""
 _SECONDS_TO_ANSWER = 5.0
 _WAYS_OUT = (
     "give the path of a model folder, put the model into the Hugging Face cache on a machine with a network, "
@@ -153,16 +156,36 @@ def check_files(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelDamaged("holds no config.json", where=folder, hint="give the folder of a whole model")
     if not any((folder / name).is_file() for name in _WEIGHTS):
-        for name in _PICKLED:
-            if (folder / name).is_file():
-                raise ModelUnsupported(
-                    "a pickled checkpoint can run code when it is loaded",
-                    where=folder / name,
-                    hint="convert it to model.safetensors",
-                )
+        refuse_pickles(folder)
         raise ModelDamaged("holds no weights (model.safetensors)", where=folder, hint="fetch the model again")
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise ModelDamaged("holds no tokenizer (tokenizer.json)", where=folder, hint="fetch the model again")
+
+
+def refuse_pickles(folder: Path) -> None:
+    """See that a folder without safetensors holds no weights as a pickle instead.
+
+    Raises:
+        ModelUnsupported: it does; names the file.
+    """
+    for name in _PICKLED:
+        if (folder / name).is_file():
+            raise ModelUnsupported(
+                "a pickled checkpoint can run code when it is loaded",
+                where=folder / name,
+                hint="convert it to model.safetensors",
+            )
+
+
+def model_files(folder: Path) -> list[str]:
+    """The files of a folder that belong to its model, by their path there: those of a download, card and licence."""
+    wanted, left = (*DOWNLOADED, "README.md", "LICENSE*"), (*LEFT_THERE, ".*")
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [name for name in names if _matches(name, wanted) and not _matches(name, left)]
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def model_hash(folder: Path) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.errors import DeviceError, InvalidOption, ModelDamaged
 from engine.models import device as devices
 from engine.models.architecture import Architecture, Task, read_architecture
-from engine.models.attention import Attention, Layout, choose_attention
+from engine.models.attention import Attention, PackedBounds, choose_attention
 from engine.models.batch import PackedBatch
 from engine.models.device import Precision
 from engine.models.encoder import Encoder
@@ -23,6 +23,7 @@ from engine.models.linear import choose_affine
 from engine.models.precision import cpu_precision
 from engine.models.weights import open_weights
 from engine.models.workers import share_out, workers
+from engine.ragged import offsets_of
 
 __all__ = ["Handle", "Model", "Precisions", "Runtime", "load", "position_ids"]
 
@@ -110,7 +111,7 @@ class Runtime:
         return found
 
     def drop(self, handle: Handle) -> None:
-        """Give up a batch: what of it has not begun never does."""
+        """Give up a batch: parts of it that have not begun never run."""
         for part in handle.parts:
             if isinstance(part, Future):
                 part.cancel()
@@ -120,7 +121,7 @@ class Runtime:
         return _is_out_of_memory(error)
 
     def describe(self) -> dict[str, Any]:
-        """What `fouille doctor` and the benchmarks show, JSON-able."""
+        """What runs, as the benchmarks print it; JSON-able."""
         return {
             "device": self.device,
             "precision": self.precision,
@@ -148,8 +149,8 @@ class Runtime:
         with torch.inference_mode(), torch.cuda.device(encoder.device):
             there = packed.to(encoder.device, non_blocking=True)
             starts, tokens, positions, *types = torch.tensor_split(there, ends[:-1])
-            layout = Layout(batch.starts.tolist(), starts, batch.longest)
-            found = encoder(tokens, positions, types[0] if types else None, layout)
+            bounds = PackedBounds(batch.starts.tolist(), starts, batch.longest)
+            found = encoder(tokens, positions, types[0] if types else None, bounds)
             values = torch.empty(found.shape, dtype=torch.float32, pin_memory=True)
             values.copy_(found, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -164,10 +165,10 @@ def _compute(encoder: Encoder, batch: PackedBatch, begin: int, end: int) -> torc
     types = None if batch.types is None else batch.types[rows]
     part = PackedBatch(batch.tokens[rows], types, starts - starts[0], int(np.diff(starts).max()))
     positions = torch.from_numpy(position_ids(part, encoder.architecture))
-    layout = Layout(part.starts.tolist(), torch.from_numpy(part.starts), part.longest)
+    bounds = PackedBounds(part.starts.tolist(), torch.from_numpy(part.starts), part.longest)
     with torch.inference_mode():
         kinds = None if types is None else torch.from_numpy(types)
-        return encoder(torch.from_numpy(part.tokens), positions, kinds, layout)
+        return encoder(torch.from_numpy(part.tokens), positions, kinds, bounds)
 
 
 def _activations(precision: Precision) -> torch.dtype:
@@ -192,7 +193,7 @@ def position_ids(batch: PackedBatch, architecture: Architecture) -> NDArray[np.i
     counts = np.arange(len(batch.tokens), dtype=np.int32)
     padding = architecture.padding
     if padding is not None and (padded := batch.tokens == padding).any():
-        counted = np.concatenate(([0], np.cumsum(~padded, dtype=np.int32))).astype(np.int32)
+        counted = offsets_of(~padded)
         relative = counted[1:] - np.repeat(counted[batch.starts[:-1]], lengths) - 1
         return np.where(padded, padding, relative + architecture.position_offset).astype(np.int32)
     return counts - np.repeat(batch.starts[:-1] - np.int32(architecture.position_offset), lengths)
@@ -290,12 +291,12 @@ class Model:
                 Encoder(
                     self.architecture,
                     self._tensors,
-                    device=one,
+                    device=device,
                     dtype=dtype,
-                    attention=self._attention(one, precision),
-                    make_affine=choose_affine(one, dtype, quantised=precision == "int8"),
+                    attention=self._attention(device, precision),
+                    make_affine=choose_affine(device, dtype, quantised=precision == "int8"),
                 )
-                for one in self._devices
+                for device in self._devices
             ]
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):

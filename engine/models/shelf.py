@@ -40,7 +40,9 @@ class Shelf:
             from engine.models import BiEncoder
 
             self._locate(name, fetch=fetch)
-            self._encoders[name] = BiEncoder(name, self.settings.device, self.settings.precision)
+            self._encoders[name] = BiEncoder(
+                name, self.settings.device, self.settings.precision, batch_tokens=self.settings.batch_tokens
+            )
         return self._encoders[name]
 
     def reranker(self, name: str, *, fetch: bool = False) -> "CrossEncoder":
@@ -64,7 +66,7 @@ class Shelf:
 
     @staticmethod
     def prepare() -> None:
-        """Begin to import torch, a cold search's longest wait; whoever imports it next waits for what is left of it."""
+        """Start importing torch in a thread, a cold search's longest wait; a later import waits only for the rest."""
         if "torch" not in sys.modules:
             threading.Thread(target=_import_torch, name="torch-import").start()
 

@@ -16,6 +16,7 @@ import numpy as np
 from engine.errors import FouilleError, ModelDamaged, ModelUnsupported
 from engine.models.architecture import read_json, sentence_settings
 from engine.models.fingerprint import content_hash, write_atomically
+from engine.ragged import offsets_of
 from engine.records import Ragged
 from engine.settings import cache_dir
 
@@ -145,9 +146,7 @@ class TextTokenizer:
         for encoded in self._encode(texts):
             counts += map(len, encoded)
             parts.append(np.fromiter(chain.from_iterable(encoded), self.dtype, sum(map(len, encoded))))
-        offsets = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(counts, out=offsets[1:])
-        return Ragged(np.concatenate(parts), offsets)
+        return Ragged(np.concatenate(parts), offsets_of(counts))
 
     def _highest(self) -> int:
         """The highest id; a Unigram model has no gaps, and a look through its 250,000 pieces slows a cold start."""
@@ -227,7 +226,7 @@ def length_limit(folder: Path, positions: int, asked: int | None = None) -> int:
 
 @contextmanager
 def _sound(file: Path) -> Iterator[None]:
-    """What `tokenizers` makes of a damaged file, as one error of ours: bare exceptions, and Rust's panics."""
+    """Turn whatever `tokenizers` raises on a damaged file, Rust's panics included, into `ModelDamaged`."""
     try:
         yield
     except (FouilleError, KeyboardInterrupt, SystemExit):

@@ -1,7 +1,7 @@
 """The models that ship with fouille: unpacked once into the cache folder, and found there ever after.
 
-The folder is named by the package's checksums, so that another package never meets an older one's folder. Whoever
-unpacks fills a folder of its own and renames it: two processes at once, or one that is killed, do no harm.
+The folder is named by the package's checksums, so that another package never meets an older one's folder. Each
+process unpacks into a folder of its own and renames it: two at once, or one that is killed, do no harm.
 """
 
 import atexit
@@ -36,7 +36,7 @@ def unpacked(name: str) -> Path | None:
 
 
 def found(name: str) -> Path | None:
-    """The same, where the folder is there already: nothing is unpacked."""
+    """The unpacked folder if it exists; never unpacks."""
     package = shipped(name)
     place = package and _place(package, name)
     return place if place and _is_whole(place) else None

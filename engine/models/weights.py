@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from engine.models.architecture import Architecture, Family, read_json
+from engine.models.registry import refuse_pickles
 
 __all__ = ["Shape", "expected_tensors", "open_weights"]
 
@@ -47,7 +48,6 @@ _DISTILBERT_LAYER = {
 _RENAMED = {"gamma": "weight", "beta": "bias"}
 _FLOATS = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _LONGEST_NAME = 255
-_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "tf_model.h5", "flax_model.msgpack")
 # Tensors of a pre-training task, a pooler that the task does not read, and a buffer that old checkpoints carry.
 _UNREAD_ENDS = ("position_ids", "token_type_ids")
 _UNREAD_STARTS = ("lm_head.", "cls.", "generator_", "discriminator_", "vocab_", "qa_outputs.", "pooler.")
@@ -108,7 +108,7 @@ def open_weights(folder: Path, architecture: Architecture) -> dict[str, torch.Te
                 file = opened.enter_context(safe_open(path, framework="pt"))
             except (OSError, SafetensorError) as error:
                 raise ModelDamaged(f"cannot be read: {error}", where=path, hint="fetch the model again") from error
-            stored |= {_today(key): (path, file, key) for key in file.keys()}  # noqa: SIM118 - a file is no mapping
+            stored |= {_current_name(key): (path, file, key) for key in file.keys()}  # noqa: SIM118 - a file is no mapping
         base = _base(architecture.family, stored)
         expected = expected_tensors(architecture, base)
         _check_names(folder, base, architecture, set(stored), {name for name, _ in expected.values()})
@@ -145,13 +145,7 @@ def _files(folder: Path) -> list[Path]:
             if len(name) > _LONGEST_NAME or not (folder / name).is_file():
                 raise ModelDamaged("is missing", where=folder / name, hint="fetch the model again")
         return [folder / name for name in names]
-    for name in _PICKLED:
-        if (folder / name).exists():
-            raise ModelUnsupported(
-                "only safetensors are read, nothing is ever unpickled",
-                where=folder / name,
-                hint="convert it once on a machine that trusts it: model.save_pretrained(folder)",
-            )
+    refuse_pickles(folder)
     raise ModelNotFound("holds no model.safetensors", where=folder, hint="fetch the model again")
 
 
@@ -177,7 +171,7 @@ def _check_names(folder: Path, base: str, architecture: Architecture, stored: se
         )
 
 
-def _today(key: str) -> str:
+def _current_name(key: str) -> str:
     """Old checkpoints call the two tensors of a layer norm gamma and beta; transformers renames them too."""
     head, dot, last = key.rpartition(".")
     return f"{head}.{_RENAMED[last]}" if dot and last in _RENAMED and head.endswith("LayerNorm") else key

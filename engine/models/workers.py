@@ -22,12 +22,12 @@ _CHUNKS_PER_CORE = 4
 
 @cache
 def workers(cores: int) -> ThreadPoolExecutor:
-    """One thread per core, in each of which torch computes with that thread alone."""
+    """One thread per core; torch computes single-threaded in each."""
     ready = Barrier(cores + 1)
     pool = ThreadPoolExecutor(cores, thread_name_prefix="fouille-core")
 
     def alone() -> None:
-        # A thread takes the count that holds for all at its first question, and would undo what was set before that.
+        # torch initialises a thread's count on its first query, which would overwrite a value set before.
         torch.get_num_threads()
         torch.set_num_threads(1)
         ready.wait()
@@ -42,7 +42,7 @@ def workers(cores: int) -> ThreadPoolExecutor:
 
 
 def share_out(bounds: Sequence[int], cores: int) -> list[tuple[int, int]]:
-    """Split sequences into runs of neighbours of about as many tokens each.
+    """Split sequences into runs of neighbours, of about the same number of tokens each.
 
     Args:
         bounds: n + 1 offsets of n sequences.

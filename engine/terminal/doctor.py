@@ -98,8 +98,9 @@ def _faiss(_: Settings) -> Iterator[Check]:
         extra = " and ".join(installed)
         yield Check("FAISS", "broken", f"{extra} overwrite each other", f"pip uninstall {extra}, then install one")
         return
-    import faiss
+    from indexes.approximate import load_faiss
 
+    faiss = load_faiss()
     gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
     yield Check("FAISS", "works", f"{faiss.__version__} ({installed[0]}, {f'{gpus} GPU' if gpus else 'CPU'})")
 

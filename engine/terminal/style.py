@@ -17,8 +17,6 @@ _CODES = {
     "red": "31",
     "green": "32",
     "yellow": "33",
-    "blue": "34",
-    "magenta": "35",
     "cyan": "36",
     "match": "1;33",
 }

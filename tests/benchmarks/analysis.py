@@ -29,7 +29,6 @@ from indexes.analysis import (
     DEFAULT_ANALYSIS,
     FRENCH_ANALYZER,
     QUESTION_WORDS,
-    SNOWBALL_STOP_WORDS,
     STOP_WORDS,
     Analysis,
     Folding,
@@ -41,6 +40,18 @@ COLLECTIONS = ("piaf", "service-public", "fiches-travail", "cnil-faq", "question
 Values = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 MEASURES = (nDCG @ 10, R @ 100)
 DEPTH = 100
+_SNOWBALL = """
+    au aux avec ce ces dans de des du elle en et eux il je la le leur lui ma mais me même mes moi mon ne nos notre
+    nous on ou par pas pour qu que qui sa se ses sur ta te tes toi ton tu un une vos votre vous c d j l à m n s t y
+    été étée étées étés étant suis es est sommes êtes sont serai seras sera serons serez seront serais serait serions
+    seriez seraient étais était étions étiez étaient fus fut fûmes fûtes furent sois soit soyons soyez soient fusse
+    fusses fût fussions fussiez fussent ayant eu eue eues eus ai as avons avez ont aurai auras aura aurons aurez auront
+    aurais aurait aurions auriez auraient avais avait avions aviez avaient eut eûmes eûtes eurent aie aies ait ayons
+    ayez aient eusse eusses eût eussions eussiez eussent ceci cela celà cet cette ici ils les leurs quel quels quelle
+    quelles sans soi
+"""
+SNOWBALL_STOP_WORDS = frozenset(_SNOWBALL.split())
+"""Snowball's French stop words, the list that Lucene's FrenchAnalyzer removes."""
 GRID = [(k1, b) for k1 in (0.6, 0.9, 1.2, 1.6, 2.0) for b in (0.3, 0.4, 0.5, 0.6, 0.75, 0.9)]
 
 

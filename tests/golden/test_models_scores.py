@@ -281,18 +281,6 @@ def test_truncated_passages_are_told(zoo):
     assert found.any()
 
 
-def test_best_window_is_kept(zoo):
-    model = CrossEncoder(zoo("xlm-roberta").cross, "cpu", "fp32")
-    passages = model.tokenize_passages([TEXT * 3, "Un mot."])
-    pairs = np.array([[0, 0], [0, 1]])
-    whole = model.score_tokens(QUESTIONS[:1], passages, pairs)
-    best = model.score_tokens(QUESTIONS[:1], passages, pairs, long_passages="maxp")
-    assert whole.truncated.tolist() == [True, False]
-    assert best.truncated.tolist() == [False, False]
-    assert best.logits[0] > whole.logits[0]
-    assert best.logits[1] == pytest.approx(whole.logits[1], abs=1e-5)
-
-
 def test_scoring_imports_neither_transformers_nor_the_hub(zoo):
     code = """
 import sys

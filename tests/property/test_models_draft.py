@@ -106,7 +106,7 @@ def test_the_margin_is_twice_the_largest_error_seen(below: float, again: int) ->
     assert (~model.settle(10).drafted).sum() == again
 
 
-def test_no_pairs_settle() -> None:
+def test_settling_no_pairs_gives_empty_arrays() -> None:
     nothing = np.empty(0, np.float32)
 
     def never(_rows: np.ndarray) -> np.ndarray:

@@ -49,5 +49,5 @@ def test_a_matrix_with_one_bit_flipped_comes_back_so_or_is_told_apart(rows, grou
 
 
 @given(st.sampled_from([(0, 32), (3, 31), (2, 33), (4,), (1, 2, 32)]))
-def test_other_shapes_are_left_alone(shape):
+def test_a_matrix_that_is_not_whole_groups_of_32_columns_is_not_encoded(shape):
     assert encode(np.zeros(shape, np.float16)) is None

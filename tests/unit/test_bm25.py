@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from engine.errors import CollectionBusy, CollectionDamaged, CollectionOutdated, InvalidOption, StorageError
 from indexes.analysis import DEFAULT_ANALYSIS, FRENCH_ANALYZER
 from indexes.bm25 import BM25Index, BM25Writer
+from indexes.lucene import declare
 
 ROOT = Path(__file__).parents[2]
 TEXTS = {
@@ -151,6 +153,11 @@ def test_many_questions_answer_as_one_at_a_time(index, threads):
         single = index.search(question, 3, k1=0.9, b=0.4)
         assert ranking.ids.tolist() == single.ids.tolist()
         assert ranking.scores.tolist() == single.scores.tolist()
+
+
+def test_one_question_costs_no_thread(index, monkeypatch):
+    monkeypatch.setattr("indexes.bm25.java_threads", None)
+    assert index.search_many(["chat"], 3)[0].ids.tolist() == index.search("chat", 3).ids.tolist() != []
 
 
 def test_threads_may_share_an_index(index):
@@ -302,3 +309,40 @@ def test_nothing_is_printed(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("page", [1, 2, 5, 6])
+def test_ids_are_read_page_by_page(index, monkeypatch, page):
+    monkeypatch.setattr("indexes.bm25._PAGE", page)
+    assert index.ids().tolist() == sorted(TEXTS)
+
+
+def test_a_thread_that_searched_leaves_nothing_in_java(index):
+    threads = declare("java/lang/Thread", activeCount="static ()I")
+    before = threads.activeCount()
+    for _ in range(5):
+        thread = threading.Thread(target=index.search, args=("chat", 10))
+        thread.start()
+        thread.join()
+    assert threads.activeCount() <= before
+
+
+def test_threads_may_open_indexes_at_once(tmp_path):
+    write(tmp_path / "bm25", TEXTS)
+    program = f"""
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+sys.setswitchinterval(1e-5)
+from indexes.analysis import DEFAULT_ANALYSIS
+from indexes.bm25 import BM25Index
+together = threading.Barrier(6)
+def search(number):
+    together.wait()
+    with BM25Index.open(Path({str(tmp_path / "bm25")!r}), DEFAULT_ANALYSIS) as index:
+        return [tuple(index.search("chat", 10, k1=k1).scores.tolist()) for k1 in (0.5, 1.0, 2.0)]
+with ThreadPoolExecutor(6) as pool:
+    assert len(set(map(tuple, pool.map(search, range(6))))) == 1
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

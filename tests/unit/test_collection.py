@@ -1,9 +1,13 @@
 """A collection from outside: what is added is found, what is removed is not, and what it says of itself is true."""
 
+import copy
 import io
 import json
+import pickle
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -562,3 +566,84 @@ def test_collections_are_listed_with_their_counts_and_damage(collection, tmp_pat
     listed = {entry["name"]: entry for entry in list_collections(tmp_path)}
     assert listed["collection"]["documents"] == 3
     assert "g7" in listed["cassée"]["error"]
+
+
+@pytest.mark.parametrize("glob", ["facture[1]*", "facture[1].txt"])
+def test_a_bracket_in_a_glob_is_itself(collection, glob):
+    collection.add([Document("facture1.txt", "Une facture."), Document("facture[1].txt", "Une autre facture.")])
+    assert collection.keys(glob) == ["facture[1].txt"]
+    assert keys(collection.search("facture", SearchOptions(keys=glob, rerank=False))) == ["facture[1].txt"]
+
+
+def test_decomposed_accents_name_the_same_as_composed_ones(collection):
+    collection.add([Document("été.txt", "La plage.", metadata={"ville": "Orléans"})])
+    decomposed = {"keys": normalize("NFD", "été*"), "where": {"ville": normalize("NFD", "Orléans")}}
+    assert keys(collection.search("plage", SearchOptions(rerank=False, **decomposed))) == ["été.txt"]
+
+
+def test_decomposed_text_is_found_and_comes_back_composed(collection):
+    text = normalize("NFD", "Où est né Molière ?")
+    collection.add([Document("a", text, normalize("NFD", "Théâtre"), pages=(0, len(normalize("NFD", "Où est né "))))])
+    assert keys(collection.search("molière", FIRST)) == keys(collection.search("théâtre", FIRST)) == ["a"]
+    document = collection.document("a")
+    assert (document.text, document.title, document.pages) == ("Où est né Molière ?", "Théâtre", (0, 10))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"fusion_weight": 2.0},
+        {"fusion_weight": float("nan")},
+        {"candidates": 12.5},
+        {"candidates": -3},
+        {"interpolate": -5},
+        {"b": 7},
+        {"k1": float("nan")},
+        {"long_passages": "zz"},
+        {"reranker": 5},
+    ],
+)
+def test_what_no_search_could_use_is_not_remembered(collection, values):
+    before = dict(collection.memory)
+    with pytest.raises(InvalidOption, match=next(iter(values))):
+        collection.remember(**values)
+    assert collection.memory == before
+
+
+def test_a_reranker_forgotten_is_the_default_again(collection):
+    before = collection.memory["reranker"]
+    collection.remember(reranker="ailleurs/autre")
+    collection.remember(reranker=None)
+    assert collection.memory["reranker"] == before
+
+
+def test_nothing_is_written_through_a_collection_that_was_closed(collection):
+    collection.close()
+    with pytest.raises(CollectionError, match="closed"):
+        collection.add(ANIMALS)
+    with Collection.open(collection.path) as again:
+        assert again.keys() == []
+
+
+def test_what_is_no_document_is_rejected(collection):
+    report = collection.add([{"key": "a", "text": "Un texte."}, *ANIMALS])
+    assert (report.added, str(report.rejections[0])) == (3, "document 1: is no Document but a dict")
+
+
+@pytest.mark.parametrize("options", [{"k1": "beaucoup"}, {"where": None}, {"per_document": 0}, {"interpolate": -1}])
+def test_options_that_mean_nothing_are_named(collection, options):
+    with pytest.raises(InvalidOption, match=next(iter(options))):
+        collection.search("chat", SearchOptions(rerank=False, **options))
+
+
+@pytest.mark.parametrize("record", [SearchOptions(), Document("a", "b")])
+def test_records_can_be_pickled_and_copied(record):
+    assert pickle.loads(pickle.dumps(record)) == copy.deepcopy(record) == record  # noqa: S301
+    assert asdict(record)
+
+
+def test_files_of_unknown_kinds_are_counted(tmp_path, collection):
+    (tmp_path / "notes").mkdir()
+    for name in ("a.txt", "b.log", "c.log"):
+        (tmp_path / "notes" / name).write_text("Du texte.", "utf-8")
+    assert collection.update([open_source(str(tmp_path / "notes"))]).skipped == {".log": 2}

@@ -89,7 +89,6 @@ def test_a_beir_folder_keeps_its_ids_and_passages(tmp_path: Path) -> None:
         with opener(folder / f"corpus.jsonl{suffix}", "wt") as file:
             file.write(json.dumps(record) + "\n")
         source = open_source(str(folder))
-        assert source.is_beir
         assert source.keeps_passages
         assert list(source.read()) == [Document("p1", "Un texte.", "T", {"format": "jsonl", "url": "u"})]
 

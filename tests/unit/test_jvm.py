@@ -74,9 +74,13 @@ def test_no_pyserini_is_one_line_that_says_how_to_get_it(monkeypatch):
         jvm.lucene_jar()
 
 
-def test_starting_again_does_nothing():
+def test_starting_again_neither_launches_nor_joins(monkeypatch):
     jvm.start()
+    calls = []
+    monkeypatch.setattr(jvm, "_launch", lambda: calls.append("launch"))
+    monkeypatch.setattr(jvm, "_join", lambda: calls.append("join"))
     jvm.start()
+    assert calls == []
 
 
 def test_the_environment_is_left_as_it_was():
@@ -175,14 +179,17 @@ def test_an_archive_changed_behind_our_back_is_passed_over(tmp_path):
     assert class_data.find(tmp_path, *asked) is None
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+def test_no_archive_is_made_where_the_cache_cannot_be_written(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(class_data, "_spawn", started.append)
     (tmp_path / "file").touch()
     class_data.request(tmp_path / "file" / "java")
+    assert started == []
 
 
 def test_the_archive_is_asked_for_once(tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr(class_data, "_python", lambda *_: started.append(1) or subprocess.Popen(["true"]))
+    monkeypatch.setattr(class_data, "_spawn", lambda *_: started.append(1) or subprocess.Popen(["true"]))
     class_data.request(tmp_path)
     class_data.request(tmp_path)
     assert started == [1]

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported, StorageError
 from engine.models import compact
-from engine.settings import SHIPPED, SHIPPED_ENCODER, SHIPPED_RERANKER
+from engine.settings import SHIPPED, SHIPPED_RERANKER
 
 BI, CROSS = SHIPPED
 WEIGHTS = "model.safetensors"
@@ -163,21 +163,6 @@ def test_a_model_without_weights_leaves_the_old_package(package, models):
     with pytest.raises(ModelDamaged, match=r"model\.safetensors: cannot be read"):
         compact.pack(models, package)
     assert files_of(package) == before
-
-
-def test_the_command_makes_the_package_that_ships_and_says_what_it_weighs(models, tmp_path, capsys):
-    out = tmp_path / "made"
-    given = ["--bi-encoder", str(models[BI]), "--cross-encoder", str(models[CROSS]), "--out", str(out)]
-    compact.main(given)
-    assert {path.name for path in out.iterdir()} == {SHIPPED_ENCODER, SHIPPED_RERANKER}
-    assert re.search(rf"MB  {SHIPPED_ENCODER}: 2 tensors in 4 bits, 2 as they are, 0 shared", capsys.readouterr().out)
-
-
-def test_the_command_says_in_a_line_what_is_wrong(tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        compact.main(["--bi-encoder", str(tmp_path), "--out", str(tmp_path / "made")])
-    assert ended.value.code == 2
-    assert "model.safetensors: is missing" in capsys.readouterr().err
 
 
 def test_unpacking_loads_neither_torch_nor_transformers():

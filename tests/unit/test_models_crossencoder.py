@@ -191,7 +191,7 @@ def test_the_best_window_counts(folder, runtime):
     assert not scores.truncated.any()
 
 
-def test_hashes_name_model_and_tokens(folder, runtime):
+def test_a_change_of_configuration_changes_the_models_hash_and_not_the_tokenizers(folder, runtime):
     model = CrossEncoder(folder)
     tokens, whole = model.tokenizer_hash, model.hash
     configure(folder, fouille={"interpolate": 1})

@@ -1,4 +1,5 @@
 import json
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -7,36 +8,6 @@ import torch
 from engine.errors import DeviceError, InvalidOption
 from engine.models import device as devices
 from engine.models import precision
-
-
-@pytest.fixture
-def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-
-
-@pytest.mark.usefixtures("four_cores")
-@pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("max 100000", 4), ("200000 100000", 2), ("350000 100000", 3), ("50000 100000", 1), ("nonsense", 4), ("", 4)],
-)
-def test_cores_are_cut_to_the_control_groups_quota(tmp_path: Path, quota: str, cores: int) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    assert devices.usable_cores(tmp_path) == cores
-
-
-@pytest.mark.usefixtures("four_cores")
-def test_cores_are_cut_to_the_quota_of_the_first_control_groups(tmp_path: Path) -> None:
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("200000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert devices.usable_cores(tmp_path) == 2
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
-    assert devices.usable_cores(tmp_path) == 4
-
-
-@pytest.mark.usefixtures("four_cores")
-def test_cores_are_those_of_the_affinity_without_control_groups(tmp_path: Path) -> None:
-    assert devices.usable_cores(tmp_path / "none") == 4
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -155,5 +126,23 @@ def test_a_cache_that_cannot_be_written_costs_only_the_memory(monkeypatch: pytes
     assert len(measured) == 2
 
 
-def test_the_measurement_gives_a_ratio() -> None:
-    assert 0.01 < precision._gain(32, 64) < 100
+@pytest.mark.parametrize(("gain", "choice"), [(1.3, "bf16"), (1.1, "fp32")])
+def test_the_gain_is_that_of_the_shortest_products(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, gain: float, choice: str
+) -> None:
+    processor(monkeypatch, "avx512_bf16")
+    now = 0.0
+
+    def affine(_: torch.device, dtype: torch.dtype):
+        seconds = chain([90.0], repeat(gain if dtype == torch.float32 else 1.0))  # caches are cold at first
+
+        def product(_: torch.Tensor) -> None:
+            nonlocal now
+            now += next(seconds)
+
+        return lambda *_: product
+
+    monkeypatch.setattr(precision, "choose_affine", affine)
+    monkeypatch.setattr(precision.time, "thread_time", lambda: now)
+    assert precision.cpu_precision(32, 64) == choice
+    assert list(json.loads((cache / "cpu-precision.json").read_bytes()).values()) == [gain]

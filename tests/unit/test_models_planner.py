@@ -76,7 +76,7 @@ def test_a_sequence_longer_than_the_budget_stands_alone():
     assert [rows.tolist() for rows in plan(np.array([500, 10]), 100)] == [[0], [1]]
 
 
-def test_nothing_to_plan():
+def test_no_sequences_give_no_batches():
     assert plan(np.empty(0, np.int64), 100) == []
     assert run(FakeRuntime(), np.empty(0, np.int64), pack_of(LENGTHS), 100).shape == (0, 0)
 

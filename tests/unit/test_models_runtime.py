@@ -17,7 +17,14 @@ from engine.models import device as devices
 from engine.models import planner
 from engine.models import runtime as runtimes
 from engine.models.architecture import read_architecture
-from engine.models.attention import BucketedAttention, Layout, ProductAttention, VarlenAttention, choose_attention, runs
+from engine.models.attention import (
+    BucketedAttention,
+    PackedBounds,
+    ProductAttention,
+    VarlenAttention,
+    choose_attention,
+    runs,
+)
 from engine.models.batch import PackedBatch
 from engine.models.encoder import Encoder
 from engine.models.linear import PackedAffine, PlainAffine, QuantisedAffine, choose_affine
@@ -48,9 +55,9 @@ def batch_of(lengths: list[int]) -> PackedBatch:
     return PackedBatch(tokens, None, starts, max(lengths, default=0))
 
 
-def layout_of(lengths: list[int]) -> Layout:
+def bounds_of(lengths: list[int]) -> PackedBounds:
     starts = np.cumsum([0, *lengths]).astype(np.int32)
-    return Layout(starts.tolist(), torch.from_numpy(starts), max(lengths))
+    return PackedBounds(starts.tolist(), torch.from_numpy(starts), max(lengths))
 
 
 def test_scores_do_not_depend_on_how_a_batch_is_shared_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,10 +211,12 @@ def test_runs_pad_no_more_than_they_may(lengths: list[int], padding: float) -> N
         assert max(lengths[begin:end]) * (end - begin) <= true * (1 + padding) + 1e-9
 
 
-def reference_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, first: bool) -> torch.Tensor:
+def reference_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, packed: PackedBounds, first: bool
+) -> torch.Tensor:
     rows = []
-    for i in range(len(layout)):
-        whole = slice(layout.bounds[i], layout.bounds[i + 1])
+    for i in range(len(packed)):
+        whole = slice(packed.bounds[i], packed.bounds[i + 1])
         mine = q[i : i + 1] if first else q[whole]
         weights = torch.einsum("qhd,khd->hqk", mine, k[whole]).softmax(-1)
         rows.append(torch.einsum("hqk,khd->qhd", weights, v[whole]))
@@ -221,11 +230,11 @@ def test_every_attention_sees_its_own_sequence_alone(
     attention: BucketedAttention | ProductAttention, lengths: list[int], first: bool
 ) -> None:
     torch.manual_seed(2)
-    layout, total = layout_of(lengths), sum(lengths)
+    packed, total = bounds_of(lengths), sum(lengths)
     k, v = torch.randn(total, 4, 8), torch.randn(total, 4, 8)
     q = torch.randn(len(lengths) if first else total, 4, 8)
-    expected = reference_attention(q, k, v, layout, first)
-    torch.testing.assert_close(attention(q, k, v, layout, first=first), expected, atol=1e-5, rtol=1e-4)
+    expected = reference_attention(q, k, v, packed, first)
+    torch.testing.assert_close(attention(q, k, v, packed, first=first), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_attention_follows_the_precision_on_a_cpu() -> None:

@@ -4,7 +4,10 @@ import gc
 import sys
 import threading
 
+import pytest
+
 from engine.models import shelf
+from engine.settings import Settings
 
 
 def prepared():
@@ -34,3 +37,15 @@ def test_a_missing_torch_is_told_where_it_is_used_not_here(monkeypatch, capfd):
     prepared()
     assert capfd.readouterr() == ("", "")
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("kind", "ask"), [("BiEncoder", "encoder"), ("CrossEncoder", "reranker")])
+def test_a_model_takes_the_settings_once(monkeypatch, kind, ask):
+    made = []
+    monkeypatch.setattr(f"engine.models.{kind}", lambda *given, **named: made.append((given, named)) or object())
+    monkeypatch.setattr(shelf.registry, "locate", lambda _: "somewhere")
+    here = shelf.Shelf(Settings(device="cpu", precision="fp32", batch_tokens=512))
+    assert getattr(here, ask)("modele") is getattr(here, ask)("modele")
+    ((given, named),) = made
+    assert given == ("modele", "cpu", "fp32")
+    assert named["batch_tokens"] == 512

@@ -143,7 +143,7 @@ def test_a_file_cut_short_is_damage(tmp_path: Path, share: float) -> None:
 def test_a_pickled_checkpoint_is_never_opened(tmp_path: Path) -> None:
     architecture = architecture_in(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04anything")
-    with pytest.raises(ModelUnsupported, match=r"pytorch_model\.bin: only safetensors"):
+    with pytest.raises(ModelUnsupported, match=r"pytorch_model\.bin: a pickled checkpoint"):
         open_weights(tmp_path, architecture)
 
 

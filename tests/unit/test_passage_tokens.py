@@ -99,3 +99,15 @@ def test_a_search_writes_nothing_to_the_collection(made, tiny):
     made.search("chat", SearchOptions(reranker=str(tiny.reranker)))
     after = {path: path.stat().st_mtime_ns for path in made.path.rglob("*") if path.suffix != ".sqlite-shm"}
     assert before == after
+
+
+def test_a_cache_that_is_taken_away_or_altered_costs_time_and_not_the_answer(made, tiny):
+    options = SearchOptions(reranker=str(tiny.reranker))
+    expected = made.search("chat", options).hits
+    shutil.rmtree(cache_dir() / "passages")
+    assert made.search("chat", options).hits == expected
+    for file in cache_dir().glob(f"passages/{made.memory['uuid']}/*/*.segment"):
+        file.write_bytes(bytes(file.stat().st_size))
+    with Collection.open(made.path, shelf=made.shelf) as again:
+        assert again.search("chat", options).hits == expected
+        assert again.search("chat", options).hits == expected

@@ -65,13 +65,13 @@ def test_appended_rows_are_not_visible_before_the_commit(tmp_path: Path) -> None
     store = filled(tmp_path, array(1))
     store.append(array(2), vectors_of(array(2)))
     assert store.ids().tolist() == [1]
-    assert SegmentStore.open(tmp_path).ids().tolist() == [1]
+    assert SegmentStore(tmp_path).ids().tolist() == [1]
     assert store.stored(array(1, 2, 3)).tolist() == [True, True, False]
 
 
 def test_appended_rows_survive_the_writer_that_never_committed(tmp_path: Path) -> None:
     filled(tmp_path, array(1)).append(array(2), vectors_of(array(2)))
-    successor = SegmentStore.open(tmp_path)
+    successor = SegmentStore(tmp_path)
     assert successor.stored(array(2)).all()
     successor.commit(2)
     assert successor.ids().tolist() == [1, 2]
@@ -79,7 +79,7 @@ def test_appended_rows_survive_the_writer_that_never_committed(tmp_path: Path) -
 
 def test_a_reader_stays_at_its_commit_until_it_refreshes(tmp_path: Path) -> None:
     store = filled(tmp_path, array(1))
-    reader = SegmentStore.open(tmp_path)
+    reader = SegmentStore(tmp_path)
     store.append(array(2), vectors_of(array(2)))
     store.commit(2)
     assert (reader.applied, reader.ids().tolist()) == (1, [1])
@@ -96,7 +96,7 @@ def test_deleted_rows_are_gone_after_the_commit_only(tmp_path: Path) -> None:
     store.commit(2)
     assert store.ids().tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert not store.rows(array(3))[1].any()
-    assert SegmentStore.open(tmp_path).count == 9
+    assert SegmentStore(tmp_path).count == 9
 
 
 def test_a_pending_row_can_be_deleted(tmp_path: Path) -> None:
@@ -108,18 +108,18 @@ def test_a_pending_row_can_be_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [VECTORS, TOKENS])
-def test_merging_keeps_rows_and_leaves_one_segment(tmp_path: Path, kind: dict) -> None:
+def test_merging_keeps_rows_and_leaves_one_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: dict) -> None:
+    monkeypatch.setattr("indexes.segment._TIER_FANOUT", 3)
     make = vectors_of if kind is VECTORS else tokens_of
     store = SegmentStore.create(tmp_path, kind=kind)
-    for batch in (array(4, 10, 7), array(1, 12), array(8, 2)):
+    for number, batch in enumerate((array(4, 10, 7, 3), array(1, 12, 6, 5), array(8, 2))):
         store.append(batch, make(batch))
-    store.commit(1)
-    store.delete(array(7, 1))
-    store.commit(2)
-    store.merge()
-    assert len(store.segments) == 1
-    assert store.ids().tolist() == [2, 4, 8, 10, 12]
-    asked = array(8, 12, 2, 4, 10)
+        store.delete(array(7, 1))
+        store.commit(number + 1)
+        assert len(store.segments) == (1, 2, 1)[number]
+    assert store.segments[0].stored.rows == 8
+    asked = array(8, 12, 2, 4, 10, 3, 6, 5)
+    assert store.ids().tolist() == sorted(asked.tolist())
     if kind is VECTORS:
         assert np.array_equal(store.rows(asked)[0], vectors_of(asked))
     else:
@@ -175,21 +175,24 @@ def test_a_store_whose_rows_are_all_deleted_is_empty(tmp_path: Path) -> None:
     assert (store.count, store.ids().tolist(), list(tmp_path.glob("*.segment"))) == (0, [], [])
 
 
-def test_merging_publishes_nothing_that_no_commit_did(tmp_path: Path) -> None:
+def test_merging_what_is_pending_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexes.segment._TIER_FANOUT", 3)
     store = filled(tmp_path, array(1), array(2))
-    store.append(array(3), vectors_of(array(3)))
     store.delete(array(1))
-    store.merge()
-    assert SegmentStore.open(tmp_path).ids().tolist() == [1, 2]
+    for identity in (3, 4, 5):
+        store.append(array(identity), vectors_of(array(identity)))
+    assert len(read_manifest(tmp_path).pending) == 1
+    assert SegmentStore(tmp_path).ids().tolist() == [1, 2]
     store.commit(2)
-    assert store.ids().tolist() == [2, 3]
+    assert store.ids().tolist() == [2, 3, 4, 5]
 
 
 def test_a_reader_goes_on_after_a_merge_removed_its_files(tmp_path: Path) -> None:
     store = filled(tmp_path, np.arange(50), np.arange(50, 90))
-    reader = SegmentStore.open(tmp_path)
+    reader = SegmentStore(tmp_path)
     paths = [segment.file.path for segment in reader.segments]
-    store.merge()
+    store.delete(np.concatenate([np.arange(20), np.arange(60, 80)]))
+    store.commit(2)
     assert not any(path.exists() for path in paths)
     assert np.array_equal(reader.rows(np.arange(90))[0], vectors_of(np.arange(90)))
 
@@ -199,13 +202,14 @@ def test_a_reader_that_finds_a_listed_file_gone_reads_the_manifest_again(
 ) -> None:
     store = filled(tmp_path, np.arange(5), np.arange(5, 9))
     stale = [store._manifest]
-    store.merge()
+    store.delete(array(0, 1, 5, 6))
+    store.commit(2)
 
     def read(folder):
         return stale.pop() if stale else read_manifest(folder)
 
     monkeypatch.setattr("indexes.segments.read_manifest", read)
-    assert SegmentStore.open(tmp_path).ids().tolist() == list(range(9))
+    assert SegmentStore(tmp_path).ids().tolist() == [2, 3, 4, 7, 8]
 
 
 def test_the_next_writer_removes_what_no_manifest_names(tmp_path: Path) -> None:
@@ -215,21 +219,21 @@ def test_the_next_writer_removes_what_no_manifest_names(tmp_path: Path) -> None:
         orphan.write_bytes(b"left by a writer that was killed")
     bystander = tmp_path / "notes.txt"
     bystander.write_text("mine")
-    SegmentStore.open(tmp_path).refresh()
+    SegmentStore(tmp_path).refresh()
     assert all(orphan.exists() for orphan in orphans)
-    SegmentStore.open(tmp_path).commit(1)
+    SegmentStore(tmp_path).commit(1)
     assert not any(orphan.exists() for orphan in orphans)
     assert bystander.exists()
 
 
 def test_a_writer_takes_up_what_another_committed_in_between(tmp_path: Path) -> None:
     first = filled(tmp_path, array(1))
-    second = SegmentStore.open(tmp_path)
+    second = SegmentStore(tmp_path)
     second.append(array(2), vectors_of(array(2)))
     second.commit(2)
     first.append(array(3), vectors_of(array(3)))
     first.commit(3)
-    assert SegmentStore.open(tmp_path).ids().tolist() == [1, 2, 3]
+    assert SegmentStore(tmp_path).ids().tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -275,14 +279,14 @@ def test_a_store_of_a_newer_format_is_named_as_such(tmp_path: Path) -> None:
     manifest = tmp_path / MANIFEST
     manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
     with pytest.raises(CollectionOutdated, match="newer"):
-        SegmentStore.open(tmp_path)
+        SegmentStore(tmp_path)
 
 
 def test_an_attachment_is_replaced_and_withdrawn(tmp_path: Path) -> None:
     store = filled(tmp_path, array(7))
     store.attach("graph", lambda path: path.write_bytes(b"one") and None, about={"n": 1})
     store.attach("graph", lambda path: path.write_bytes(b"two") and None, about={"n": 2})
-    found = SegmentStore.open(tmp_path).attachment("graph", check=True)
+    found = SegmentStore(tmp_path).attachment("graph", check=True)
     assert found is not None
     assert (found[0].read_bytes(), found[1].about["n"]) == (b"two", 2)
     assert len(list(tmp_path.glob("*.attachment"))) == 1

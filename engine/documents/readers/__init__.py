@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple, cast
 from engine.documents.extraction import Columns, Extraction, Record
 from engine.records import Rejection
 
-__all__ = ["PLAIN_TEXT", "Format", "extension_of", "format_of", "record_reader", "refusal", "whole_reader"]
+__all__ = ["JSONL", "PLAIN_TEXT", "Format", "extension_of", "format_of", "record_reader", "refusal", "whole_reader"]
 
 WholeReader = Callable[[bytes], Extraction]
 # Rejections that a record reader yields carry an empty `where`; the source fills it in.
@@ -27,7 +27,8 @@ class Format(NamedTuple):
 
 
 _TEXT, _MARKDOWN = Format("text", "plain"), Format("markdown", "markdown")
-_HTML, _JSONL = Format("html", "html"), Format("jsonl", "jsonl", has_records=True)
+_HTML = Format("html", "html")
+JSONL = Format("jsonl", "jsonl", has_records=True)
 _FORMATS = {
     ".txt": _TEXT,
     ".text": _TEXT,
@@ -42,14 +43,14 @@ _FORMATS = {
     ".docx": Format("docx", "docx"),
     ".odt": Format("odt", "odt"),
     ".epub": Format("epub", "epub"),
-    ".jsonl": _JSONL,
-    ".ndjson": _JSONL,
+    ".jsonl": JSONL,
+    ".ndjson": JSONL,
     ".csv": Format("csv", "table", has_records=True),
     ".tsv": Format("tsv", "table", has_records=True),
 }
 PLAIN_TEXT = _TEXT
 
-# Documents to a person, and not read here: worth a word, where a picture or a program is passed over in silence.
+# Document formats that fouille cannot read: reported, where files of other kinds are only counted.
 _FOREIGN = ".doc .dot .rtf .ppt .pptx .odp .xls .xlsx .ods .pages .wpd .djvu .mobi .azw3 .ps .chm"
 _REFUSED = frozenset(_FOREIGN.split())
 

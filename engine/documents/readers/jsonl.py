@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from engine.documents.extraction import Columns, Record, Unreadable
 from engine.documents.lines import TOO_LONG, lines
-from engine.documents.text import check_text
+from engine.documents.text import check_text, normalise
 from engine.records import Rejection
 
 __all__ = ["read"]
@@ -66,6 +66,8 @@ def _record(line: bytes, names: _Names, row: int, number: int) -> Record:
         for name, value in (("text", text), ("title", title), ("id", key)):
             _refuse_damaged(name, value or "")
         _refuse_damaged("metadata", json.dumps(extra, ensure_ascii=False).replace("\\u0000", "\0"))
+    if not line.isascii() or b"\\u" in line:
+        extra = {name: normalise(value) if isinstance(value, str) else value for name, value in extra.items()}
     return Record(key, row, number, title or "", text or "", extra)
 
 
