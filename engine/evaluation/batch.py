@@ -91,7 +91,7 @@ def run_questions(
     decisive = {"options": settings, "collection": identity, "models": models, "inputs": inputs}
     started = time.monotonic()
     lines = without_hits = 0
-    notices = dict.fromkeys(_raised(options, chosen))
+    notices = dict.fromkeys(_depth_notice(options, chosen))
     with ResumableRun(output, decisive, tag=tag, restart=restart) as writer:
         left = [question for question in questions if question.id not in writer.done]
         results = collection.search_many([question.text for question in left], options)
@@ -117,19 +117,19 @@ def given_options(options: SearchOptions) -> dict[str, Any]:
 
 
 def _resolved(chosen: Plan) -> dict[str, Any]:
-    """What options left open, as the searches will have it."""
-    found: dict[str, Any] = {"first_stage": chosen.first_stage}
+    """Values that the options left unset, as the plan resolved them."""
+    values: dict[str, Any] = {"first_stage": chosen.first_stage}
     if chosen.encoder is not None:
-        found["encoder_precision"] = chosen.encoder.precision
+        values["encoder_precision"] = chosen.encoder.precision
     if chosen.reranker is not None or chosen.first_stage == "hybrid":
-        found["candidates"] = chosen.candidates
+        values["candidates"] = chosen.candidates
     if chosen.reranker is not None:
-        found |= {name: getattr(chosen.reranker, name) for name in ("precision", "draft_precision", "max_length")}
-        found |= {"interpolate": chosen.interpolate, "long_passages": chosen.long_passages}
-    return found
+        values |= {name: getattr(chosen.reranker, name) for name in ("precision", "draft_precision", "max_length")}
+        values |= {"interpolate": chosen.interpolate, "long_passages": chosen.long_passages}
+    return values
 
 
-def _raised(options: SearchOptions, chosen: Plan) -> list[str]:
+def _depth_notice(options: SearchOptions, chosen: Plan) -> list[str]:
     """A notice where fewer candidates were asked for than documents to rank."""
     if chosen.reranker is None or options.candidates is None or options.candidates >= options.k:
         return []

@@ -55,12 +55,11 @@ def benchmark(
         progress: called with (part, done, total).
 
     Raises:
-        EvaluationError: no such protocol, no data, a limit below 1, or nothing to measure without a reranker.
+        EvaluationError: no such protocol, no data, a limit below 1 or of mteb, or nothing to measure without a
+            reranker.
         CollectionOutdated: the folder's collection has another corpus, or vectors of another encoder.
     """
-    if limit is not None and limit < 1:
-        raise EvaluationError(f"a limit of {limit} leaves no question", where=name)
-    protocol = protocol_of(name)
+    protocol = protocol_of(name, limit)
     if protocol.name == MTEB:
         from engine.evaluation.mteb import benchmark_task
 
@@ -80,7 +79,7 @@ def benchmark(
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """What measures every task of one benchmark; see `benchmark` for the fields."""
+    """Measures the tasks of one benchmark; see `benchmark` for the fields."""
 
     protocol: Protocol
     folder: Path
@@ -140,13 +139,14 @@ class _Bench:
             restart=self.restart,
             progress=self.progress,
         )
-        told = f"{report.pairs:,} pairs, {report.pairs_per_second:,.0f}/s, {report.truncated:,} truncated"
-        return read_run(path), told
+        notice = f"{report.pairs:,} pairs, {report.pairs_per_second:,.0f}/s, {report.truncated:,} truncated"
+        return read_run(path), notice
 
     def _row(self, run: Run, task: Task, system: str) -> tuple[Row, tuple[str, ...]]:
         """The row of a system, and what was missing."""
-        found = evaluate(run, task.qrels, self.protocol.measures)
-        return Row(system, False, {measure: 100 * mean for measure, mean in found.means.items()}), found.warnings
+        evaluation = evaluate(run, task.qrels, self.protocol.measures)
+        values = {measure: 100 * mean for measure, mean in evaluation.means.items()}
+        return Row(system, False, values), evaluation.warnings
 
     def _indexed(self, corpus: str) -> "Collection":
         """A collection of the corpus, passages whole under their own ids; what is already indexed is skipped."""

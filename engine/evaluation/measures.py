@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import DependencyMissing, EvaluationError
+from engine.evaluation.defaults import DEFAULT_MEASURES
 from engine.evaluation.qrels import Qrels, read_qrels
 from engine.evaluation.runs import Run, read_run
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["DEFAULT_MEASURES", "Evaluation", "evaluate", "parse_measures"]
+__all__ = ["Evaluation", "evaluate", "parse_measures"]
 
-DEFAULT_MEASURES = "RPrec MRR@10 nDCG@10 R@10 R@20 R@50 R@100 R@500 P@10 AP"
 _ALIASES = {"mrr": "RR", "rr": "RR", "map": "AP", "recall": "R", "precision": "P", "rprec": "Rprec", "ndcg": "nDCG"}
 _BETWEEN = re.compile(r"[\s,]+(?![^(]*\))")  # not within parentheses: P(rel=1,judged_only=True)@5
 _CHUNK = 256  # questions measured at a time: memory stays flat whatever the run's length
@@ -53,14 +53,14 @@ class Evaluation:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One line for each thing that was missing, with its count and an example."""
-        told = (
+        reasons = (
             (self.unanswered, "of the qrels without a result in the run: scored zero"),
             (self.unjudged, "of the run that the qrels do not have: left out"),
             (self.without_relevant, "without a relevant document in the qrels: scored zero"),
         )
         return tuple(
             f"{self.run}: {len(missing)} question{'s' * (len(missing) > 1)} {what} (such as {missing[0]})"
-            for missing, what in told
+            for missing, what in reasons
             if missing
         )
 

@@ -105,10 +105,10 @@ class MMarco:
     def _file(self, *names: str) -> Path:
         if self.folder is None:
             return _from_hub(names)
-        found = self._local(*names)
-        if found is None:
+        path = self._local(*names)
+        if path is None:
             raise EvaluationError(f"has no {names[0]}", where=self.folder, hint="see fouille benchmark --help")
-        return found
+        return path
 
     def _local(self, *names: str) -> Path | None:
         places = (Path(root) / (name + end) for name in names for root in _ROOTS for end in ("", ".gz"))
@@ -122,12 +122,13 @@ def _from_hub(names: tuple[str, ...]) -> Path:
         raise EvaluationError(f"{names[0]} is on no hub", hint="download it by hand and give its folder with --data")
     try:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx or httpx2, by version
     except ImportError:
         raise DependencyMissing("huggingface_hub is not installed", hint="give a local copy with --data") from None
     repository, path = known[0]
     try:
         return Path(hf_hub_download(repository, path, repo_type="dataset"))
-    except Exception as error:  # the hub's client raises errors of several libraries
+    except (HTTPError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EvaluationError(
             f"cannot be downloaded: {reason}", where=f"{repository}/{path}", hint="give a local copy with --data"

@@ -47,10 +47,10 @@ class MtebEncoder:
         self.mteb_model_meta = _meta(encoder.name, encoder.hash, "dense")
 
     def encode(self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: Any = None, **_: Any) -> NDArray[np.float32]:
-        """Vectors of a stream of batches, float32[n, d]; questions where mteb says that they are."""
-        asked = getattr(prompt_type, "value", prompt_type) == "query"
+        """Vectors of a stream of batches, float32[n, d]; the query prompt where `prompt_type` is query."""
+        is_query = getattr(prompt_type, "value", prompt_type) == "query"
         texts = _texts(inputs)
-        return self.encoder.encode_queries(texts) if asked else self.encoder.encode_passages(texts)
+        return self.encoder.encode_queries(texts) if is_query else self.encoder.encode_passages(texts)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Inner products of all with all: a tensor, [n, m]."""

@@ -24,43 +24,20 @@ SMALL_DEV, TRAIN_500, BEIR, MTEB = "mmarco-fr-small-dev", "mmarco-fr-train500", 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How a benchmark is run; `measures` are what its tables show."""
+    """How a benchmark is run; `measures` are what its tables show, `fouille benchmark --help` describes the rest."""
 
     name: str
-    source: str
-    candidates: str
     measures: tuple[str, ...]
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        Protocol(
-            SMALL_DEV,
-            "mMARCO French (Bonifacio et al. 2021), small dev: 6,980 questions, 8.8 million passages",
-            "the first stage's top 1000 of the whole collection; and, in a table of its own, the file of positives and "
-            "ColBERTv2 hard negatives, 1,000 a question",
-            ("MRR@10", "R@10", "R@100", "R@500", "R@1000"),
-        ),
-        Protocol(
-            TRAIN_500,
-            "mMARCO French, 500 training questions of msmarco-qidpidtriples.rnd-shuf.train-eval",
-            "each question's relevant passages and up to 200 BM25 negatives",
-            ("RPrec", "MRR@10", "R@10", "R@20", "R@50", "R@100"),
-        ),
-        Protocol(
-            BEIR,
-            "any BEIR folder: beir:PATH, or beir:PATH:SPLIT where it has several",
-            "the first stage's top of the whole collection",
-            ("nDCG@10", "MRR@10", "R@100"),
-        ),
-        Protocol(
-            IRDS,
-            "any ir_datasets id that has documents, questions and qrels: irds:ID",
-            "the first stage's top of the whole collection",
-            ("nDCG@10", "MRR@10", "R@100"),
-        ),
-        Protocol(MTEB, "a French task of MTEB: mteb:TASK", "what mteb's own interfaces give", ("main score",)),
+        Protocol(SMALL_DEV, ("MRR@10", "R@10", "R@100", "R@500", "R@1000")),
+        Protocol(TRAIN_500, ("RPrec", "MRR@10", "R@10", "R@20", "R@50", "R@100")),
+        Protocol(BEIR, ("nDCG@10", "MRR@10", "R@100")),
+        Protocol(IRDS, ("nDCG@10", "MRR@10", "R@100")),
+        Protocol(MTEB, ("main score",)),
     )
 }
 
@@ -149,14 +126,18 @@ def published(protocol: str) -> list[Row]:
     ]
 
 
-def protocol_of(name: str) -> Protocol:
-    """The protocol that `name` asks for.
+def protocol_of(name: str, limit: int | None = None) -> Protocol:
+    """The protocol that `name` asks for, of whose questions `limit` are wanted.
 
     Raises:
-        EvaluationError: none does.
+        EvaluationError: there is no such protocol, or it cannot be limited so.
     """
+    if limit is not None and limit < 1:
+        raise EvaluationError(f"a limit of {limit} leaves no question", where=name)
     for known, protocol in PROTOCOLS.items():
         if name.startswith(known) and name != known if known.endswith(":") else name == known:
+            if known == MTEB and limit is not None:
+                raise EvaluationError("mteb runs a task whole", where=name, hint="leave out --limit")
             return protocol
     shown = ", ".join(known + ("…" if known.endswith(":") else "") for known in PROTOCOLS)
     raise EvaluationError(f"no protocol {name!r}", hint=shown)
@@ -192,9 +173,9 @@ def tasks(name: str, data: str | Path | None = None) -> list[Task]:
 
 def _small_dev(mmarco: MMarco) -> list[Task]:
     corpus, questions = str(mmarco.collection()), mmarco.dev_questions()
-    found = [Task("full ranking", corpus, questions, mmarco.dev_qrels())]
+    wanted = [Task("full ranking", corpus, questions, mmarco.dev_qrels())]
     if mmarco.folder is None or mmarco.has_dev_candidates():
         run, qrels = mmarco.dev_candidates()
-        asked = [question for question in questions if question.id in qrels]
-        found.append(Task("given candidates (positives and hard negatives)", corpus, asked, qrels, run, SMALL_DEV))
-    return found
+        judged = [question for question in questions if question.id in qrels]
+        wanted.append(Task("given candidates (positives and hard negatives)", corpus, judged, qrels, run, SMALL_DEV))
+    return wanted

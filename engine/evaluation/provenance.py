@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +17,8 @@ from engine.evaluation.lines import file_error, replacing
 __all__ = ["Provenance", "differences", "file_fingerprint", "provenance_path", "read_provenance", "write_provenance"]
 
 _PACKAGES = ("fouille", "numpy", "torch", "tokenizers", "faiss-cpu", "faiss-gpu-cu12", "pyserini")
-_FLEETING = frozenset({"made", "seconds", "speed"})  # differ between any two runs and explain nothing
-_FOLLOWS = "options.truncated"  # from the other options, and is not there where a run was resumed
+_VOLATILE = frozenset({"made", "seconds", "speed"})  # differ between any two runs and explain nothing
+_DERIVED = "options.truncated"  # derived from the other options; absent after a resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Provenance:
     """Where a run comes from.
 
     Attributes:
-        command: what wrote it: run, rerank, benchmark.
+        command: what wrote it: run or rerank.
         collection: name, state and counts of what was searched; empty where none was.
         models: hash by name.
         options: every option that shaped the result.
@@ -98,7 +99,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[
     return [
         (name, left.get(name), right.get(name))
         for name in dict.fromkeys([*left, *right])
-        if left.get(name) != right.get(name) and name.partition(".")[0] not in _FLEETING and name != _FOLLOWS
+        if left.get(name) != right.get(name) and name.partition(".")[0] not in _VOLATILE and name != _DERIVED
     ]
 
 
@@ -130,10 +131,8 @@ def file_fingerprint(source: str | Path, of_folder: str = "queries.jsonl*") -> s
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    versions = {"python": platform.python_version(), "machine": platform.machine()}
     for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions

@@ -35,15 +35,15 @@ _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "Δ": r"$\Delta$", "<": "$<$"}
 )
-_LEAST_P = 0.0001  # below it four decimals would say that chance is excluded
+_LEAST_P = 0.0001  # smaller p-values would print as 0.0000
 
 
 def measures_table(evaluations: Sequence[Evaluation], comparison: Comparison | None = None) -> list[dict[str, Cell]]:
     """A row a run, a column a measure; with a comparison, marked † where p < 0.05 after Holm's correction."""
     significant = {
-        (one.run, one.measure)
-        for one in (comparison.differences if comparison else ())
-        if one.randomisation_holm < 0.05
+        (difference.run, difference.measure)
+        for difference in (comparison.differences if comparison else ())
+        if difference.randomisation_holm < 0.05
     }
     rows: list[dict[str, Cell]] = []
     for evaluation in evaluations:
@@ -58,27 +58,30 @@ def comparison_table(comparison: Comparison) -> list[dict[str, Cell]]:
     """A row for each run and measure against the baseline."""
     return [
         {
-            "run": one.run,
-            "measure": one.measure,
-            "mean": one.mean,
-            "baseline": one.baseline_mean,
-            "difference": one.difference,
-            "wins": one.wins,
-            "ties": one.ties,
-            "losses": one.losses,
-            "p (t)": one.t_p,
-            "Holm (t)": one.t_holm,
-            "p (rand.)": one.randomisation_p,
-            "Holm (rand.)": one.randomisation_holm,
+            "run": difference.run,
+            "measure": difference.measure,
+            "mean": difference.mean,
+            "baseline": difference.baseline_mean,
+            "difference": difference.difference,
+            "wins": difference.wins,
+            "ties": difference.ties,
+            "losses": difference.losses,
+            "p (t)": difference.t_p,
+            "Holm (t)": difference.t_holm,
+            "p (rand.)": difference.randomisation_p,
+            "Holm (rand.)": difference.randomisation_holm,
         }
-        for one in comparison.differences
+        for difference in comparison.differences
     ]
 
 
-def changes_table(baseline: Evaluation, runs: Sequence[Evaluation], count: int = 10) -> list[dict[str, Cell]]:
+def changes_table(evaluations: Sequence[Evaluation], comparison: Comparison, count: int = 10) -> list[dict[str, Cell]]:
     """By run, the questions that changed most over all measures: `count` at most, with every measure's difference."""
     rows: list[dict[str, Cell]] = []
-    for run in runs:
+    baseline = next(evaluation for evaluation in evaluations if evaluation.run == comparison.baseline)
+    for run in evaluations:
+        if run is baseline:
+            continue
         delta = np.stack([run.scores[measure] - values for measure, values in baseline.scores.items()], axis=1)
         size = np.abs(delta).sum(axis=1)
         for place in np.argsort(-size, kind="stable")[:count]:
@@ -91,9 +94,10 @@ def changes_table(baseline: Evaluation, runs: Sequence[Evaluation], count: int =
 def per_question_table(evaluations: Sequence[Evaluation]) -> list[dict[str, Cell]]:
     """A row for each run and question."""
     return [
-        {"run": one.run, "question": question} | {name: float(values[row]) for name, values in one.scores.items()}
-        for one in evaluations
-        for row, question in enumerate(one.questions)
+        {"run": evaluation.run, "question": question}
+        | {measure: float(values[row]) for measure, values in evaluation.scores.items()}
+        for evaluation in evaluations
+        for row, question in enumerate(evaluation.questions)
     ]
 
 
@@ -104,18 +108,19 @@ def evaluation_record(
     record: dict[str, Any] = {
         "runs": [
             {
-                "run": one.run,
-                "measures": one.means,
-                "questions": len(one.questions),
-                "unanswered": list(one.unanswered),
-                "unjudged": list(one.unjudged),
-                "without_relevant": list(one.without_relevant),
+                "run": evaluation.run,
+                "measures": evaluation.means,
+                "questions": len(evaluation.questions),
+                "unanswered": list(evaluation.unanswered),
+                "unjudged": list(evaluation.unjudged),
+                "without_relevant": list(evaluation.without_relevant),
             }
-            for one in evaluations
+            for evaluation in evaluations
         ]
     }
     if comparison:
         record["comparison"] = asdict(comparison)
+        record["changes"] = changes_table(evaluations, comparison)
     if each:
         record["per_question"] = per_question_table(evaluations)
     return record

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from engine.evaluation.provenance import Provenance, file_fingerprint
 from engine.evaluation.questions import Question
 from engine.evaluation.resumable import ResumableRun
 from engine.evaluation.runs import Ranked, Run
+from engine.ragged import offsets_of, ranges
 from engine.records import LongPassages, Progress, Ragged, passage_input
 from indexes.fusion import standardised
 
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.models import CrossEncoder
 
-__all__ = ["CollectionPassages", "CorpusPassages", "Passages", "RerankReport", "Reranked", "rerank", "reranked"]
+__all__ = [
+    "CollectionPassages",
+    "CorpusPassages",
+    "Passages",
+    "RerankReport",
+    "Reranked",
+    "iter_reranked",
+    "rerank",
+    "score_candidates",
+]
 
 _PASSAGES_AT_ONCE = 4096  # tokenised at a time
 _FEWEST_PAIRS, _MOST_PAIRS = 1024, 65_536  # scored at a time
@@ -169,32 +179,18 @@ def rerank(
         StorageError: the system refused to write.
     """
     given = dict(inputs or {})
-    options = {
-        "precision": reranker.precision,
-        "depth": depth,
-        "interpolate": _weight(reranker, interpolate),
-        "long_passages": long_passages,
-        "run": run.name,
-    }
+    weight = _weight(reranker, interpolate)
+    how: dict[str, Any] = {"depth": depth, "interpolate": weight, "long_passages": long_passages}
+    options = {"precision": reranker.precision, **how, "run": run.name}
     model = {"name": Path(reranker.name).name, "hash": reranker.hash, "max_length": reranker.max_length}
     decisive = {**options, "reranker": model, "inputs": given, "passages": dict(passages.identity)}
     started = time.monotonic()
     with ResumableRun(output, decisive, tag=tag, restart=restart) as writer:
         left = [question for question in run if question not in writer.done]
         count = _Count(progress)
-        for one in reranked(
-            run,
-            questions,
-            passages,
-            reranker,
-            only=left,
-            depth=depth,
-            interpolate=interpolate,
-            long_passages=long_passages,
-            progress=count.watch,
-        ):
-            writer.add(one.question, one.documents, one.scores)
-            count.add(one)
+        for answer in iter_reranked(run, questions, passages, reranker, only=left, progress=count.watch, **how):
+            writer.add(answer.question, answer.documents, answer.scores)
+            count.add(answer)
         seconds = time.monotonic() - started
         shaped = {**options, "max_length": reranker.max_length}
         if not writer.resumed:  # what was truncated before the interruption was not kept
@@ -220,9 +216,9 @@ class _Count:
         if self.progress:
             self.progress(part, done, total)
 
-    def add(self, one: Reranked) -> None:
-        self.pairs += len(one.documents)
-        self.truncated += int(one.truncated.sum())
+    def add(self, answer: Reranked) -> None:
+        self.pairs += len(answer.documents)
+        self.truncated += int(answer.truncated.sum())
 
 
 def _weight(reranker: "CrossEncoder", interpolate: float | None) -> float:
@@ -234,7 +230,7 @@ def _notices(run: Run, questions: Sequence[Question]) -> tuple[str, ...]:
     return (f"{without} questions have no candidate in {run.name}: nothing to rerank",) if without else ()
 
 
-def reranked(
+def iter_reranked(
     run: Run,
     questions: Sequence[Question],
     passages: Passages,
@@ -266,21 +262,44 @@ def reranked(
         done = 0
         windows = _Windows()
         for window in windows.over(wanted_questions, run, depth):
-            sizes = [len(ranked.documents) for _, ranked in window]
-            rows = np.array([row_of[document] for _, ranked in window for document in ranked.documents], np.int64)
-            unique, places = np.unique(rows, return_inverse=True)
-            pairs = np.stack([np.repeat(np.arange(len(window)), sizes), places], axis=1).astype(np.int32)
             asked = [texts[question] for question, _ in window]
-            found = reranker.score_tokens(asked, tokens.rows(unique), pairs, long_passages=long_passages)
-            cuts = np.cumsum(sizes)[:-1]
-            parts = zip(window, np.split(found.logits, cuts), np.split(found.truncated, cuts), strict=True)
-            for (question, ranked), logits, truncated in parts:
+            rows = [np.array([row_of[document] for document in ranked.documents], np.int64) for _, ranked in window]
+            scored = score_candidates(reranker, asked, rows, tokens.rows, long_passages)
+            for (question, ranked), (logits, truncated) in zip(window, scored, strict=True):
                 scores = logits + np.float32(weight) * standardised(ranked.scores) if weight else logits
                 yield Reranked(question, ranked.documents, scores.astype(np.float32, copy=False), truncated)
-            done += len(rows)
-            windows.scored(len(rows))
+            pairs = sum(map(len, rows))
+            done += pairs
+            windows.scored(pairs)
             if progress:
                 progress("pairs", done, total)
+
+
+def score_candidates(
+    reranker: "CrossEncoder",
+    questions: Sequence[str],
+    candidates: Sequence[NDArray[np.int64]],
+    tokens_of: Callable[[NDArray[np.int64]], Ragged],
+    long_passages: LongPassages,
+) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Each question's candidates scored, the tokens of a passage read once however many questions have it.
+
+    Args:
+        reranker: the cross-encoder.
+        questions: texts.
+        candidates: numbers of passages, int64[n], by question.
+        tokens_of: tokens of passages by their numbers, which come ascending.
+        long_passages: as in `rerank`.
+
+    Returns:
+        Logits, float32[n], and whether part of the passage was not read, bool[n], by question.
+    """
+    sizes = [len(own) for own in candidates]
+    passages, places = np.unique(np.concatenate(candidates), return_inverse=True)
+    pairs = np.stack([np.repeat(np.arange(len(sizes)), sizes), places], axis=1).astype(np.int32)
+    scores = reranker.score_tokens(questions, tokens_of(passages), pairs, long_passages=long_passages)
+    cuts = np.cumsum(sizes)[:-1]
+    return list(zip(np.split(scores.logits, cuts), np.split(scores.truncated, cuts), strict=True))
 
 
 def _texts(wanted: Sequence[str], questions: Sequence[Question], run: str) -> dict[str, str]:
@@ -333,9 +352,7 @@ class _Spooled(NamedTuple):
     def rows(self, wanted: NDArray[np.int64]) -> Ragged:
         """Some of the rows, read into memory."""
         lengths = self.lengths[wanted]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        places = np.arange(offsets[-1]) + np.repeat(self.starts[wanted] - offsets[:-1], lengths)
-        return Ragged(np.asarray(self.values[places]), offsets)
+        return Ragged(np.asarray(self.values[ranges(self.starts[wanted], lengths)]), offsets_of(lengths))
 
 
 def _tokenised(
@@ -350,8 +367,8 @@ def _tokenised(
     lengths = np.zeros(len(row_of), np.int64)
     dtype: np.dtype[Any] = np.dtype(np.uint16)
     written = done = 0
-    found = iter(passages.inputs(row_of))
-    while batch := list(islice(found, _PASSAGES_AT_ONCE)):
+    texts = iter(passages.inputs(row_of))
+    while batch := list(islice(texts, _PASSAGES_AT_ONCE)):
         tokens = reranker.tokenize_passages([text for _, text in batch])
         rows = np.array([row_of[name] for name, _ in batch], np.int64)
         starts[rows] = written + tokens.offsets[:-1]

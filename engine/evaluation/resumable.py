@@ -42,7 +42,7 @@ class ResumableRun:
         restart: drop a partial run, whatever its options.
 
     Attributes:
-        done: questions answered before, now and then.
+        done: questions answered so far, in this or an earlier session.
         resumed: how many were found answered on entering.
 
     Raises:
@@ -109,9 +109,9 @@ class ResumableRun:
 
     def _refuse_other_options(self, before: Mapping[str, Any]) -> None:
         if changed := differences(before, self._options):
-            told = ", ".join(f"{name} {_short(one)} then, {_short(other)} now" for name, one, other in changed)
+            shown = ", ".join(f"{name} {_short(one)} then, {_short(other)} now" for name, one, other in changed)
             raise EvaluationError(
-                f"an interrupted run made with other options is in the way: {told}",
+                f"an interrupted run made with other options is in the way: {shown}",
                 where=self.folder,
                 hint="--restart drops it; or write to another file",
             )

@@ -6,14 +6,16 @@ comparisons by Holm's step-down procedure (1979, "A simple sequentially rejectiv
 Scandinavian Journal of Statistics 6).
 """
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import DependencyMissing, EvaluationError
+from engine.evaluation.defaults import PERMUTATIONS
 from engine.evaluation.measures import Evaluation
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Difference", "compare", "holm", "randomisation_test"]
 
-PERMUTATIONS = 100_000
 _SIGNS_AT_ONCE = 4_000_000  # signs drawn at a time: 32 MB as float64
 
 
@@ -37,7 +38,6 @@ class Difference:
         t_p: two-sided p-value of the paired t-test.
         randomisation_p: two-sided p-value of the randomisation test.
         t_holm, randomisation_holm: the same after Holm's correction over every comparison of the call.
-        changes: (question, difference) by falling size, those that changed most.
     """
 
     run: str
@@ -53,7 +53,6 @@ class Difference:
     randomisation_p: float
     t_holm: float
     randomisation_holm: float
-    changes: tuple[tuple[str, float], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,7 @@ class Comparison:
         """A DataFrame with a row for each run and measure."""
         import pandas as pd
 
-        columns = [name for name in Difference.__dataclass_fields__ if name != "changes"]
-        rows = [{name: getattr(difference, name) for name in columns} for difference in self.differences]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(list(self.differences))
 
 
 def compare(
@@ -86,7 +83,6 @@ def compare(
     *,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-    changes: int = 10,
 ) -> Comparison:
     """Compares runs with a baseline measured on the same qrels.
 
@@ -95,7 +91,6 @@ def compare(
         runs: one run or several.
         permutations: sign assignments drawn for the randomisation test.
         seed: of the draw; the same signs serve every run and measure.
-        changes: how many of the questions that changed most to keep.
 
     Raises:
         EvaluationError: the runs were measured on other questions or by other measures, or on a single question.
@@ -134,29 +129,21 @@ def compare(
             randomisation_p=float(randomisation_p[cell]),
             t_holm=float(t_holm[cell]),
             randomisation_holm=float(randomisation_holm[cell]),
-            changes=_changed_most(baseline.questions, delta[:, cell], changes),
         )
         for cell, (system, measure) in enumerate(cells)
     )
     return Comparison(baseline.run, differences, permutations, seed)
 
 
-def _changed_most(questions: Sequence[str], delta: NDArray[np.float64], count: int) -> tuple[tuple[str, float], ...]:
-    order = np.argsort(-np.abs(delta), kind="stable")[:count]
-    return tuple((questions[index], float(delta[index])) for index in order if delta[index] != 0)
-
-
 def _paired_t(delta: NDArray[np.float64]) -> NDArray[np.float64]:
     """Two-sided p-values, float64[m], of differences float64[n, m]; where nothing differs, 1."""
     try:
-        from scipy.stats import t
+        from scipy.stats import ttest_1samp
     except ImportError:
         raise DependencyMissing("scipy is not installed", hint="pip install 'fouille[eval]'") from None
-    count = len(delta)
-    mean, error = delta.mean(axis=0), delta.std(axis=0, ddof=1) / np.sqrt(count)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = np.abs(mean) / error
-    p: NDArray[np.float64] = 2 * t.sf(statistic, count - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # differences that are all the same have no variance
+        p: NDArray[np.float64] = ttest_1samp(delta, 0).pvalue
     return np.where(np.isnan(p), 1.0, p)
 
 

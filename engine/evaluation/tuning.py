@@ -19,12 +19,15 @@ from engine.errors import EvaluationError
 from engine.evaluation.measures import evaluate, parse_measures
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.questions import Question
+from engine.evaluation.reports import tuning_trials
+from engine.evaluation.rerank import score_candidates
 from engine.evaluation.runs import Run
 from engine.evaluation.significance import randomisation_test
 from engine.reader import Reader
-from engine.records import Progress, Ranking, SearchOptions
+from engine.records import Progress, Ragged, Ranking, SearchOptions
 from engine.search import clean, plan
 from indexes import fusion
+from indexes.exact import best_of
 
 if TYPE_CHECKING:
     import pandas
@@ -42,7 +45,6 @@ class Grid:
 
     k1: tuple[float, ...] = (0.4, 0.6, 0.9, 1.2, 1.6, 2.0)
     b: tuple[float, ...] = (0.1, 0.25, 0.4, 0.55, 0.75, 0.9)
-    # Cosines of E5 models lie between 0.7 and 1: over a floor of -1 the best weights are near 1.
     fusion_weight: tuple[float, ...] = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
     candidates: tuple[int, ...] = (20, 50, 100)
     interpolate: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -95,13 +97,7 @@ class Tuning:
         """A DataFrame with a row for each trial."""
         import pandas as pd
 
-        return pd.DataFrame(
-            [
-                {"stage": stage.name, **trial.setting, self.measure: trial.mean}
-                for stage in self.stages
-                for trial in stage.trials
-            ]
-        )
+        return pd.DataFrame(tuning_trials(self))
 
 
 def tune(
@@ -235,8 +231,7 @@ class _Bench:
         if self.plan.encoder is None or self.reader.dense is None:
             raise EvaluationError("the collection has no vectors")
         vectors = self.plan.encoder.encode_queries(self.texts)
-        found = self.reader.dense.search(vectors, self.depth, ids=self.plan.only, below=self.plan.below)
-        return found, vectors
+        return self.reader.dense.search(vectors, self.depth, ids=self.plan.only, below=self.plan.below), vectors
 
     def _fusion(
         self, bm25: Sequence[Ranking], dense: Sequence[Ranking], vectors: NDArray[np.float32]
@@ -245,7 +240,7 @@ class _Bench:
         if index is None:
             raise EvaluationError("the collection has no vectors")
         # Exact dense scores of what BM25 alone found, once for all weights.
-        lacking = [np.setdiff1d(one.ids, other.ids) for one, other in zip(bm25, dense, strict=True)]
+        lacking = [np.setdiff1d(lexical.ids, near.ids) for lexical, near in zip(bm25, dense, strict=True)]
         exact = [
             dict(zip(ids.tolist(), index.scores(vector, ids).tolist(), strict=True))
             for ids, vector in zip(lacking, vectors, strict=True)
@@ -254,8 +249,8 @@ class _Bench:
         def fuse(setting: Setting) -> list[Ranking]:
             weight = setting["fusion_weight"]
             return [
-                _cut(fusion.convex(one, other, weight=weight, dense_at=_at(known)), self.depth)
-                for one, other, known in zip(bm25, dense, exact, strict=True)
+                _cut(fusion.convex(lexical, near, weight=weight, dense_at=_at(known)), self.depth)
+                for lexical, near, known in zip(bm25, dense, exact, strict=True)
             ]
 
         return fuse
@@ -275,10 +270,8 @@ class _Bench:
             depth, weight = int(setting["candidates"]), np.float32(setting["interpolate"])
             reranked = []
             for ranking, scores in zip(first, logits, strict=True):
-                ids = ranking.ids[:depth]
                 mixed = scores[:depth] + weight * fusion.standardised(ranking.scores[:depth])
-                by_score = np.lexsort((ids, -mixed))
-                reranked.append(Ranking(ids[by_score], mixed[by_score]))
+                reranked.append(best_of(ranking.ids[:depth], mixed, depth))
             return reranked
 
         return order
@@ -292,18 +285,17 @@ class _Bench:
             passages = self.reader.catalog.passages(missing.tolist())
             return [passages[id_].input for id_ in missing.tolist()]
 
-        found: list[NDArray[np.float32]] = []
+        def tokens_of(ids: NDArray[np.int64]) -> Ragged:
+            return self.reader.tokens.of(ids, reranker, inputs)
+
+        logits: list[NDArray[np.float32]] = []
         for start in range(0, len(first), window):
-            part = first[start : start + window]
-            sizes = [len(ranking.ids) for ranking in part]
-            unique, rows = np.unique(np.concatenate([ranking.ids for ranking in part]), return_inverse=True)
-            pairs = np.stack([np.repeat(np.arange(len(part)), sizes), rows], axis=1).astype(np.int32)
-            tokens = self.reader.tokens.of(unique, reranker, inputs)
             texts = self.texts[start : start + window]
-            scores = reranker.score_tokens(texts, tokens, pairs, long_passages=self.plan.long_passages)
-            found += np.split(scores.logits, np.cumsum(sizes)[:-1])
-            self._tell("rerank", len(found), len(first))
-        return found
+            ids = [ranking.ids for ranking in first[start : start + window]]
+            scored = score_candidates(reranker, texts, ids, tokens_of, self.plan.long_passages)
+            logits += [own for own, _ in scored]
+            self._tell("rerank", len(logits), len(first))
+        return logits
 
     def _values(self, rankings: Sequence[Ranking]) -> NDArray[np.float64]:
         """The measure of each question, documents ranked by their best passage: float64[questions]."""
@@ -318,9 +310,9 @@ class _Bench:
                 if len(best) == self.counted:
                     break
             scored[question.id] = best
-        found = evaluate(Run(scored, name="trial"), self.qrels, [self.measure])
-        row = {question: place for place, question in enumerate(found.questions)}
-        return found.scores[self.measure][[row[question.id] for question in self.questions]]
+        evaluation = evaluate(Run(scored, name="trial"), self.qrels, [self.measure])
+        row = {question: place for place, question in enumerate(evaluation.questions)}
+        return evaluation.scores[self.measure][[row[question.id] for question in self.questions]]
 
     def _tell(self, stage: str, done: int, total: int) -> None:
         if self.progress:

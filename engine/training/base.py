@@ -1,4 +1,4 @@
-"""The model that a training starts from: seen to be an encoder, cut to the layers wanted, its lower part frozen."""
+"""The model that a training starts from: checked to be an encoder, cut to the layers wanted, its lower part frozen."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["check_base", "check_encoder", "check_libraries", "layers_of", "learning_rates", "longest", "prepare"]
+__all__ = ["check_base", "check_libraries", "fetch_base", "layers_of", "learning_rates", "longest", "prepare"]
 
 _LIBRARIES = ("sentence_transformers", "accelerate", "datasets", "ir_measures", "matplotlib")
 _STACKS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers")
@@ -36,14 +36,14 @@ def check_base(recipe: Recipe) -> None:
     """See that the models a training starts from are encoders, before any data is read.
 
     Raises:
-        ModelNotFound, ModelDamaged, ModelUnsupported, TrainingError: as `check_encoder` says.
+        ModelNotFound, ModelDamaged, ModelUnsupported, TrainingError: as `fetch_base` says.
     """
     for name in (recipe.base, recipe.start):
         if name is not None:
-            check_encoder(name, recipe)
+            fetch_base(name, recipe)
 
 
-def check_encoder(name: str, recipe: Recipe) -> "Path":
+def fetch_base(name: str, recipe: Recipe) -> "Path":
     """The folder of a model that the recipe can start from.
 
     Raises:
@@ -132,7 +132,7 @@ def freeze_matrices(model: Any) -> None:
 
 
 def set_dropout(model: Any, share: float) -> None:
-    """So much of every dropout of the model; its configuration keeps the base's."""
+    """Sets every dropout of the model to `share`; its configuration keeps the base's."""
     from torch import nn
 
     for module in model.modules():

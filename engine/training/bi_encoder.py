@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from engine.models import registry
-from engine.training.base import check_encoder, longest, prepare, unloadable
+from engine.training.base import fetch_base, longest, prepare, unloadable
 from engine.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def build(recipe: Recipe, device: str) -> "SentenceTransformer":
     """
     from sentence_transformers import SentenceTransformer
 
-    folder = check_encoder(recipe.base, recipe)
+    folder = fetch_base(recipe.base, recipe)
     try:
         model = SentenceTransformer(str(folder), device=device, local_files_only=True)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:

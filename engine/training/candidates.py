@@ -22,7 +22,7 @@ _LEXICAL = "bm25"
 
 @dataclass(slots=True)
 class Skipped:
-    """What data held and no training sees.
+    """What the data held but training leaves out.
 
     Attributes:
         held_out: questions kept for evaluation.
@@ -30,7 +30,7 @@ class Skipped:
         without_positives: questions none of whose relevant passages the corpus has.
         without_negatives: questions that nothing is left to compare with.
         passages: named passages that the corpus does not have, or that are empty.
-        without_ids: groups of data that name no question, none of which could be held out.
+        without_ids: groups whose questions have no ids, so that none could be held out; they are not left out.
     """
 
     held_out: int = 0
@@ -42,14 +42,14 @@ class Skipped:
 
     def lines(self) -> list[str]:
         """One line for each kind that there is."""
-        told = (
+        reasons = (
             (self.held_out, "questions kept for evaluation"),
             (self.without_text, "questions without a text"),
             (self.without_positives, "questions without a relevant passage in the corpus"),
             (self.without_negatives, "questions without a negative"),
             (self.passages, "passages that the corpus does not have, or that are empty"),
         )
-        lines = [f"left out {count:,} {what}" for count, what in told if count]
+        lines = [f"left out {count:,} {what}" for count, what in reasons if count]
         taken = f"took {self.without_ids:,} groups whose questions have no ids, held out or not"
         return [*lines, taken] if self.without_ids else lines
 

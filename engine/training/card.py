@@ -111,9 +111,11 @@ def _figures(history: Sequence[Mapping[str, float]], kept_step: int | None) -> l
         (f"{entry['step']:,.0f}{' (kept)' if entry['step'] == kept_step else ''}", *_percent(entry))
         for entry in measured
     ]
-    told = "Reranking the candidates of dev questions, which took no part in training but chose the step that was kept:"
+    caption = (
+        "Reranking the candidates of dev questions, which took no part in training but chose the step that was kept:"
+    )
     worse = ["The base was better before it was trained."] if is_worse(history, kept_step) else []
-    return ["## Figures", told, *worse, _table(("step", *MEASURES), rows), f"![loss and figures by step]({CURVE})"]
+    return ["## Figures", caption, *worse, _table(("step", *MEASURES), rows), f"![loss and figures by step]({CURVE})"]
 
 
 def _percent(entry: Mapping[str, float]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from engine.training.base import check_encoder, longest, prepare, unloadable
+from engine.training.base import fetch_base, longest, prepare, unloadable
 from engine.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def build(recipe: Recipe, device: str) -> "CrossEncoder":
 def _loaded(name: str, recipe: Recipe, device: str) -> "CrossEncoder":
     from sentence_transformers import CrossEncoder
 
-    folder = check_encoder(name, recipe)
+    folder = fetch_base(name, recipe)
     try:
         model = CrossEncoder(
             str(folder), num_labels=1, max_length=recipe.max_length, device=device, local_files_only=True

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,21 +58,22 @@ class DevSet:
 
     def __init__(self, questions: Iterable[DevQuestion], notices: Sequence[str] = ()) -> None:
         self.questions, self.notices = tuple(questions), tuple(notices)
-        if not any(max((*one.grades, *one.missed), default=0) > 0 for one in self.questions):
+        grades = {f"q{row}": dict(_graded(question)) for row, question in enumerate(self.questions)}
+        if not any(grade > 0 for judged in grades.values() for grade in judged.values()):
             raise TrainingError("no dev question has a relevant passage", hint="do the qrels belong to the questions?")
-        self._qrels = Qrels({f"q{row}": dict(_graded(one)) for row, one in enumerate(self.questions)}, name="dev")
+        self._qrels = Qrels(grades, name="dev")
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Every question with each of its candidates."""
-        return [(one.question, passage) for one in self.questions for passage in one.passages]
+        return [(question.question, passage) for question in self.questions for passage in question.passages]
 
     def measure(self, score: Scorer) -> dict[str, float]:
         """Means of `MEASURES` over the questions when `score` orders the candidates; float32[n] of n pairs."""
         scores = np.asarray(score(self.pairs), np.float64)
         run, at = {}, 0
-        for row, one in enumerate(self.questions):
-            names = [f"c{place}" for place in range(len(one.passages))]
+        for row, question in enumerate(self.questions):
+            names = [f"c{place}" for place in range(len(question.passages))]
             run[f"q{row}"] = dict(zip(names, scores[at : at + len(names)].tolist(), strict=True))
             at += len(names)
         return evaluate(Run(run, name="dev"), self._qrels, MEASURES).means
@@ -85,9 +86,9 @@ def _graded(question: DevQuestion) -> Iterator[tuple[str, int]]:
 
 def dev_from_groups(path: Path) -> DevSet:
     """Dev questions of a file of groups, as `fouille mine` writes them."""
-    groups = read_groups(path)
     return DevSet(
-        DevQuestion(one.question, one.passages, tuple(int(label > POSITIVE) for label in one.labels)) for one in groups
+        DevQuestion(group.question, group.passages, tuple(int(label > POSITIVE) for label in group.labels))
+        for group in read_groups(path)
     )
 
 
@@ -101,15 +102,15 @@ def dev_from_run(questions: str, qrels: str, run: Path, corpus: str, depth: int)
     """
     judged, ranked = read_qrels(qrels), read_run(run)
     asked = read_questions(questions, only=judged)
-    names = {one.id: ranked[one.id].documents[:depth] if one.id in ranked else () for one in asked}
-    wanted = {name for found in names.values() for name in found}
+    names = {question.id: ranked[question.id].documents[:depth] for question in asked if question.id in ranked}
+    wanted = {name for documents in names.values() for name in documents}
     texts = dict(CorpusPassages(corpus).inputs({name: row for row, name in enumerate(sorted(wanted))}))
     lost = (
-        (sum(one.id not in ranked for one in asked), "dev questions that the run does not rank"),
+        (len(asked) - len(names), "dev questions that the run does not rank"),
         (len(wanted) - len(texts), "passages of the run that the corpus does not have"),
     )
     notices = [f"{count:,} {what}: counted as not found" for count, what in lost if count]
-    return DevSet((_judged(one, names[one.id], texts, judged) for one in asked), notices)
+    return DevSet((_judged(question, names.get(question.id, ()), texts, judged) for question in asked), notices)
 
 
 def dev_from_collection(
@@ -118,9 +119,9 @@ def dev_from_collection(
     """Dev questions with the first `depth` documents of a collection's first stage, each by its best passage."""
     judged = read_qrels(qrels)
     asked = read_questions(questions, only=judged)
-    found = collection.search_many([question.text for question in asked], first_stage_alone(first_stage, depth))
+    results = collection.search_many([question.text for question in asked], first_stage_alone(first_stage, depth))
     rows = []
-    for question, result in zip(asked, found, strict=True):
+    for question, result in zip(asked, results, strict=True):
         texts = {hit.key: passage_input(hit.title, hit.text) for hit in result.hits}
         rows.append(_judged(question, list(texts), texts, judged))
     return DevSet(rows)
@@ -128,7 +129,7 @@ def dev_from_collection(
 
 def _judged(question: Question, names: Sequence[str], texts: dict[str, str], qrels: Qrels) -> DevQuestion:
     there = [name for name in names if name in texts]
-    grades: dict[str, Any] = qrels[question.id]
+    grades = qrels[question.id]
     missed = tuple(grade for name, grade in grades.items() if name not in there and grade > 0)
     return DevQuestion(
         question.text,

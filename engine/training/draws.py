@@ -68,7 +68,7 @@ class Draws:
 
     @property
     def column_names(self) -> list[str]:
-        """Of a row, the label last."""
+        """Column names of a row, the label last."""
         return list(self[0])
 
     def __len__(self) -> int:

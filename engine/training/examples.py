@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from engine.errors import TrainingError
 from engine.evaluation.corpora import json_lines
@@ -118,12 +118,12 @@ def checked_label(label: object, where: str) -> float:
     Raises:
         TrainingError: it is none in [0, 1].
     """
-    if not _is_number(label) or not 0 <= float(label) <= 1:  # type: ignore[arg-type]
+    if not _is_number(label) or not 0 <= label <= 1:
         raise TrainingError(f"the label {label!r} is not a number in [0, 1]", where=where)
-    return float(label)  # type: ignore[arg-type]
+    return float(label)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

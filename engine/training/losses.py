@@ -44,7 +44,10 @@ class _Grouped(nn.Module):
         for start in range(0, len(order), self.block):
             rows = order[start : start + self.block]
             features = self.model.preprocess([pairs[row] for row in rows], prompt=prompt, task=task)
-            yield rows, {name: it.to(self.model.device) for name, it in features.items() if torch.is_tensor(it)}
+            yield (
+                rows,
+                {name: value.to(self.model.device) for name, value in features.items() if torch.is_tensor(value)},
+            )
 
 
 class Listwise(_Grouped):

@@ -117,7 +117,7 @@ def mine(
         found = [hit for hit in others if passage_input(hit.title, hit.text) not in known]
         report.copies += len(others) - len(found)
         if reranker is not None:
-            kept = _not_too_good(reranker, question.text, list(positives.values()), found, mining)
+            kept = _drop_likely_positives(reranker, question.text, list(positives.values()), found, mining)
             report.dropped += len(found) - len(kept)
             found = kept
         drawn = _draw(found, mining.negatives, random_)
@@ -149,7 +149,7 @@ def _positives(collection: "Collection", relevant: set[str]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text.strip()}
 
 
-def _not_too_good(
+def _drop_likely_positives(
     reranker: "CrossEncoder", question: str, positives: list[str], found: list[Hit], mining: Mining
 ) -> list[Hit]:
     """The passages that the reranker does not call relevant."""

@@ -6,7 +6,7 @@ __all__ = ["count", "is_first", "on_any"]
 
 
 def count() -> int:
-    """Processes of this training."""
+    """Number of processes in this training."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

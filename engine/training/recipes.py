@@ -49,20 +49,20 @@ class Recipe:
         base: name or folder of the model to start from.
         layers: which of the base's layers to keep, in order; None keeps all.
         start: a student that has these layers and has begun to learn (`layerwise`); None starts from the base's own.
-        frozen: so many of the lowest layers, and the embeddings, are left as they are; None trains everything.
+        frozen: freezes the embeddings and so many of the lowest layers; None trains everything.
         bitfit: of the base, biases and layer norms alone learn (Ben Zaken et al. 2022); the matrices stay as they are.
         max_length: tokens of a pair, or of a text; no more are read than the base has positions for.
-        examples: at most this many pairs (`binary`) or groups are drawn; None takes what there is.
-        negatives: to each positive; 0 leaves a contrastive loss those of the batch.
+        examples: pairs (`binary`) or groups drawn per pass, at most; None takes what there is.
+        negatives: per positive; with 0 a contrastive loss has those of the batch alone.
         redraw: whether each pass over the data draws other negatives; False repeats the same examples.
         boost: added to the teacher's score of a judged passage (`listwise`, `layerwise`).
         anchor: weight of the part that keeps a logit's level (`listwise`, `layerwise`).
         epochs, steps: how long; `steps`, where given, decides.
-        batch: pairs, groups or triples of a step.
-        accumulate: batches before the optimiser steps.
+        batch: pairs, groups or triples of a batch.
+        accumulate: batches per step of the optimiser.
         learning_rate: at its peak.
-        layer_decay: factor from a layer's rate to the one below.
-        warmup: steps when 1 or more, a share of all steps below.
+        layer_decay: learning rate of a layer, as a share of the next higher one's.
+        warmup: steps if 1 or more, else a share of all steps.
         schedule: linear decay, constant, or cosine, after the warm-up.
         weight_decay: AdamW's.
         dropout: of all layers while they learn; None leaves the base its own. What learns from a teacher needs little,

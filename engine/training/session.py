@@ -94,43 +94,48 @@ def train(
     """
     base.check_libraries()
     folder, origin, digest = Path(output), origin or Origin(), hashlib.sha256()
-    told = {**recipe.numbers(), "teacher": origin.teacher, "held_out": origin.held_out}
+    made_by = {**recipe.numbers(), "teacher": origin.teacher, "held_out": origin.held_out}
     with quiet():
         base.check_base(recipe)
-        _ready(folder, told, resume=resume)
+        _ready(folder, made_by, resume=resume)
         # A teacher's scores may differ in their last digits from one machine to another: its name stands for them.
         spool = spooled(_counted(groups, progress, digest, scored=origin.teacher is None), Spool())
         rows = Draws(spool, recipe, processes.count())
-        _begin(folder, {**told, _DIGEST: digest.hexdigest()}, resume=resume)
-        trainer, watch = _trainer(recipe, rows, folder, device, dev, progress, log, resume=resume)
-        started = time.monotonic()
-        try:
-            trainer.train(resume_from_checkpoint=resume or None)
-        finally:
-            watch.give_back()
-        seconds = time.monotonic() - started
-        state = trainer.state
+        _begin(folder, {**made_by, _DIGEST: digest.hexdigest()}, resume=resume)
         counts = {
             "groups": len(spool),
             "groups that the loss cannot use": rows.unused,
             "positives that a pass leaves out, where it draws one of each group": rows.undrawn,
             "examples in a pass": rows.size,
         }
-        report = TrainReport(
-            folder=folder,
-            steps=state.global_step,
-            examples=state.global_step * recipe.batch * recipe.accumulate * trainer.args.world_size,
-            seconds=seconds,
-            history=tuple(state.log_history),
-            interrupted=watch.interrupted,
-            kept_step=_kept(state),
-            first_step=watch.first_step,
-            counts={what: count for what, count in counts.items() if count},
-        )
+        trainer, watch = _trainer(recipe, rows, folder, device, dev, progress, log, resume=resume)
+        started = time.monotonic()
+        try:
+            trainer.train(resume_from_checkpoint=resume or None)
+        finally:
+            watch.give_back()
+        report = _report(folder, recipe, counts, trainer, watch, time.monotonic() - started)
         trainer.accelerator.wait_for_everyone()  # the others may still write to, or read from, the last checkpoint
         if not report.interrupted and processes.is_first():
             _write(trainer.model, recipe, report, origin)
     return report
+
+
+def _report(
+    folder: Path, recipe: Recipe, counts: Mapping[str, int], trainer: Any, watch: "Watch", seconds: float
+) -> TrainReport:
+    state, best = trainer.state, trainer.state.best_model_checkpoint
+    return TrainReport(
+        folder=folder,
+        steps=state.global_step,
+        examples=state.global_step * recipe.batch * recipe.accumulate * trainer.args.world_size,
+        seconds=seconds,
+        history=tuple(state.log_history),
+        interrupted=watch.interrupted,
+        kept_step=int(best.rpartition("-")[2]) if best else state.global_step,
+        first_step=watch.first_step,
+        counts={what: count for what, count in counts.items() if count},
+    )
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -148,13 +153,13 @@ def is_free(folder: Path) -> bool:
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= {CHECKPOINTS} and not has_checkpoint(folder)
 
 
-def _ready(folder: Path, told: Mapping[str, Any], *, resume: bool) -> None:
-    """The folder made, or seen to hold a checkpoint of the same recipe; before any data is read."""
+def _ready(folder: Path, made_by: Mapping[str, Any], *, resume: bool) -> None:
+    """Makes the folder, or checks that it has a checkpoint of the same recipe; called before any data is read."""
     if resume:
         if not has_checkpoint(folder):
             raise TrainingError("there is no checkpoint to go on from", where=folder, hint="start without --resume")
-        found = _begun(folder)
-        other = [f"{name} {found.get(name)} / {value}" for name, value in told.items() if found.get(name) != value]
+        begun = _begun(folder)
+        other = [f"{name} {begun.get(name)} / {value}" for name, value in made_by.items() if begun.get(name) != value]
         if other:
             raise TrainingError(f"was begun with another recipe: {', '.join(other)}", where=folder)
     elif processes.is_first():
@@ -164,14 +169,14 @@ def _ready(folder: Path, told: Mapping[str, Any], *, resume: bool) -> None:
             raise StorageError(f"cannot be written: {error.strerror or error}", where=folder) from error
 
 
-def _begin(folder: Path, told: Mapping[str, Any], *, resume: bool) -> None:
-    """What the checkpoints are made by, written down, or seen to be the same; once all data is read."""
+def _begin(folder: Path, made_by: Mapping[str, Any], *, resume: bool) -> None:
+    """Writes down what the checkpoints are made by, or checks that it is the same; called once all data is read."""
     if resume:
-        if _begun(folder).get(_DIGEST) != told[_DIGEST]:
+        if _begun(folder).get(_DIGEST) != made_by[_DIGEST]:
             raise TrainingError("was begun with other data", where=folder, hint="start anew in another folder")
     elif processes.is_first():
         try:
-            content = json.dumps(told, ensure_ascii=False, indent=1)
+            content = json.dumps(made_by, ensure_ascii=False, indent=1)
             (folder / CHECKPOINTS / _BEGUN).write_text(content, encoding="utf-8")
         except OSError as error:
             raise StorageError(f"cannot be written: {error.strerror or error}", where=folder) from error
@@ -308,11 +313,6 @@ def _device(asked: str) -> str:
             "a training takes the first GPU that it sees", where="--device", hint="set CUDA_VISIBLE_DEVICES"
         )
     return device.type
-
-
-def _kept(state: Any) -> int:
-    best = state.best_model_checkpoint
-    return int(best.rpartition("-")[2]) if best else int(state.global_step)
 
 
 def _write(model: Any, recipe: Recipe, report: TrainReport, origin: Origin) -> None:

@@ -96,8 +96,8 @@ def read_plan(path: Path = _HERE / "shipped.toml") -> Plan:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         stages = tuple(Stage(**stage) for stage in table.pop("stage"))
-        told = {"mining": Mining(**table["mining"]), "bi_encoder": Stage(**table["bi_encoder"]), "stages": stages}
-        return Plan(**{**table, **told})
+        parts = {"mining": Mining(**table["mining"]), "bi_encoder": Stage(**table["bi_encoder"]), "stages": stages}
+        return Plan(**{**table, **parts})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise TrainingError(f"is no plan: {error}", where=path) from error
 

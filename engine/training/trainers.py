@@ -1,6 +1,6 @@
-"""sentence-transformers' trainers with rows of ours. Importing this costs torch and transformers."""
+"""sentence-transformers' trainers on rows of `Draws`. Importing this imports torch and transformers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from engine.training.dev import MEASURES, DevSet
-from engine.training.draws import Draws
 
 __all__ = [
     "BiEncoderOnDev",
@@ -27,32 +26,17 @@ _AT_ONCE = 64
 """Pairs or texts of an evaluation's batch."""
 
 
-class InOrder:
-    """Batches of rows as they stand: `Draws` has shuffled them, pass by pass."""
-
-    def __init__(self, rows: Draws, batch: int, *, drop_last: bool) -> None:
-        self._rows, self.batch_size, self.drop_last = len(rows), batch, drop_last
-
-    def __len__(self) -> int:
-        return self._rows // self.batch_size if self.drop_last else -(-self._rows // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(len(self)):
-            start = batch * self.batch_size
-            yield list(range(start, min(start + self.batch_size, self._rows)))
-
-
 class _OnDraws:
-    """What both trainers do otherwise: rows come from `Draws`, and the model's card is not theirs to write."""
+    """What both trainers do differently: rows come from `Draws`, and the model's card is not theirs to write."""
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """None: `engine.training.card` writes the card, from the recipe."""
 
     def get_train_dataloader(self: Any) -> Any:
-        """Batches in the order of the draws, shared out among processes by accelerate."""
+        """Batches of rows as they stand, which `Draws` has shuffled, shared out among processes by accelerate."""
         arguments, rows = self.args, self.train_dataset
         self.accelerator.even_batches = False  # as sentence-transformers sets it
-        batches = InOrder(rows, arguments.train_batch_size, drop_last=arguments.dataloader_drop_last)
+        batches = BatchSampler(range(len(rows)), arguments.train_batch_size, arguments.dataloader_drop_last)
         loader = DataLoader(
             rows, batch_sampler=batches, collate_fn=self.data_collator, pin_memory=arguments.dataloader_pin_memory
         )
@@ -75,7 +59,7 @@ class CrossEncoderOnDev(BaseEvaluator):  # type: ignore[misc]
         self.primary_metric, self._dev = MEASURES[0], dev
 
     def __call__(self, model: Any, **_: Any) -> dict[str, float]:
-        """Figures by measure; where to write and when it is are the trainer's own affair."""
+        """Means of `MEASURES`; the trainer's folder, epoch and step are of no use here."""
         return self._dev.measure(lambda pairs: _logits(model, pairs))
 
 
@@ -83,13 +67,13 @@ class BiEncoderOnDev(CrossEncoderOnDev):
     """Measures a bi-encoder on dev questions: candidates ordered by their cosine."""
 
     def __call__(self, model: Any, **_: Any) -> dict[str, float]:
-        """Figures by measure; where to write and when it is are the trainer's own affair."""
+        """Means of `MEASURES`; the trainer's folder, epoch and step are of no use here."""
         return self._dev.measure(lambda pairs: _cosines(model, pairs))
 
 
 def _logits(model: Any, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-    found = model.predict(list(pairs), batch_size=_AT_ONCE, show_progress_bar=False, activation_fn=torch.nn.Identity())
-    return np.asarray(found, np.float32)
+    logits = model.predict(list(pairs), batch_size=_AT_ONCE, show_progress_bar=False, activation_fn=torch.nn.Identity())
+    return np.asarray(logits, np.float32)
 
 
 def _cosines(model: Any, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:

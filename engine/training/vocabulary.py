@@ -287,17 +287,17 @@ def _write_rest(source: Path, made: Path, vocabulary: Vocabulary, ids: Sequence[
     config["vocab_size"] = len(ids)
     if half:
         config |= {key: "float16" for key in ("dtype", "torch_dtype") if key in config}
-    told = {"config.json": config, "tokenizer.json": vocabulary.record(ids)}
+    rewritten = {"config.json": config, "tokenizer.json": vocabulary.record(ids)}
     tokenizer = read_json(source / "tokenizer_config.json")
     if tokenizer is not None:
         decoder = tokenizer.get("added_tokens_decoder")
         if isinstance(decoder, dict):
             tokenizer["added_tokens_decoder"] = {str(new[int(old)]): token for old, token in decoder.items()}
-        told["tokenizer_config.json"] = tokenizer
-    for name, content in told.items():
+        rewritten["tokenizer_config.json"] = tokenizer
+    for name, content in rewritten.items():
         write(made / name, [json.dumps(content, ensure_ascii=False, indent=1).encode()])
     weights = {path.name for path in source.glob("*.safetensors")}  # but not those of a module in a folder of its own
-    done, left = {*told, *weights}, (*registry.LEFT_THERE, *_OF_THE_OLD, ".*")
+    done, left = {*rewritten, *weights}, (*registry.LEFT_THERE, *_OF_THE_OLD, ".*")
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source).as_posix()
         wanted = any(fnmatch(name, pattern) for pattern in (*registry.DOWNLOADED, "README.md", "LICENSE*"))

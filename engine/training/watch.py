@@ -29,7 +29,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._before: Any = None
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Take Ctrl-C over, where this is the main thread, to which alone it comes."""
+        """Take Ctrl-C over; only the main thread can, which alone receives it."""
         try:
             self._before = signal.signal(signal.SIGINT, self._stop)
         except ValueError:
@@ -50,7 +50,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._end_if_interrupted(control)
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
-        """Hand on what was logged."""
+        """Pass on what was logged."""
         if self._log and state.is_world_process_zero and logs:
             self._log({**logs, "step": state.global_step})
 

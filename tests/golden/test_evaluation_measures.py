@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.evaluation import evaluate, read_qrels, read_run, write_qrels, write_run
+from engine.evaluation import Evaluation, compare, evaluate, read_qrels, read_run, write_qrels, write_run
 
 pytrec_eval = pytest.importorskip("pytrec_eval")
 pytest.importorskip("ir_measures")
@@ -111,27 +111,27 @@ def test_measures_equal_ranx(seed: int, monkeypatch: pytest.MonkeyPatch) -> None
         assert ours.means[name] == pytest.approx(theirs[other], abs=1e-9), name
 
 
-def significance_cases() -> list[Callable[[np.random.Generator], np.ndarray]]:
-    return [
+def evaluation_of(name: str, values: np.ndarray) -> Evaluation:
+    return Evaluation(name, tuple(f"q{number}" for number in range(len(values))), {"AP": values})
+
+
+@pytest.mark.parametrize(
+    "draw_delta",
+    [
         lambda draw: draw.normal(0.02, 0.2, 60),
         lambda draw: draw.choice([0.0, 0.0, 0.5, -0.5, 1.0], 45),
-        lambda draw: draw.normal(0.0, 0.0, 20),
-    ]
-
-
-@pytest.mark.parametrize("case", range(3))
-def test_tests_of_significance_agree_with_scipy(case: int) -> None:
+    ],
+    ids=["normal", "few-values"],
+)
+def test_p_values_agree_with_scipy(draw_delta: Callable[[np.random.Generator], np.ndarray]) -> None:
     stats = pytest.importorskip("scipy.stats")
-    from engine.evaluation.significance import _paired_t, randomisation_test
-
-    delta = significance_cases()[case](np.random.default_rng(case))
-    p = randomisation_test(delta[:, None], permutations=20_000, seed=3)[0]
-    if not delta.any():
-        assert p == 1.0
-        assert _paired_t(delta[:, None])[0] == 1.0
-        return
+    draw = np.random.default_rng(5)
+    delta = draw_delta(draw)
+    baseline = draw.random(len(delta))
+    runs = evaluation_of("base", baseline), evaluation_of("autre", baseline + delta)
+    (difference,) = compare(*runs, permutations=20_000, seed=3).differences
+    assert difference.t_p == pytest.approx(stats.ttest_rel(baseline + delta, baseline).pvalue, rel=1e-9)
     exact = stats.permutation_test(
         (delta,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(1)
     )
-    assert p == pytest.approx(exact.pvalue, abs=0.015)
-    assert _paired_t(delta[:, None])[0] == pytest.approx(stats.ttest_1samp(delta, 0).pvalue, rel=1e-9)
+    assert difference.randomisation_p == pytest.approx(exact.pvalue, abs=0.015)

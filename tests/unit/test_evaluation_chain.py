@@ -1,8 +1,8 @@
 """From a BEIR folder to measures, with tiny random models: batch runs, reranking, tuning, protocols, the commands."""
 
-import inspect
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -263,6 +263,13 @@ def test_beir_protocol_measures_the_first_stage_alone_and_a_limit(beir: Path, tm
     assert list(table.to_frame().columns) == ["system", "published", "nDCG@10", "MRR@10", "R@100"]
 
 
+def test_mteb_refuses_a_limit_before_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mteb", None)
+    with pytest.raises(EvaluationError, match=r"mteb runs a task whole.*leave out --limit"):
+        benchmark("mteb:SyntecRetrieval", tmp_path / "b", reranker=None, limit=5)
+    assert not (tmp_path / "b").exists()
+
+
 def test_candidates_without_a_reranker_are_nothing_to_measure(mmarco: Path, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="nothing to measure"):
         benchmark("mmarco-fr-train500", tmp_path, reranker=None, data=mmarco)
@@ -355,11 +362,13 @@ def test_command_evaluate_says_where_runs_differ_and_draws(
             fouille("evaluate", tmp_path / "b", "--qrels", beir, *bad)
 
 
-def test_command_evaluate_measures_what_the_library_does_by_default() -> None:
-    from engine.evaluation.measures import DEFAULT_MEASURES
-    from engine.terminal.evaluation_commands import evaluate as command
+def test_help_of_benchmark_names_every_protocol_and_its_measures() -> None:
+    from engine.terminal.evaluation_commands.benchmark import PROTOCOLS as SHOWN
 
-    assert inspect.signature(command.evaluate).parameters["measures"].default == DEFAULT_MEASURES
+    text = " ".join(SHOWN.split())
+    for protocol in PROTOCOLS.values():
+        assert protocol.name in text
+        assert " ".join(protocol.measures) in text
 
 
 @pytest.mark.parametrize(

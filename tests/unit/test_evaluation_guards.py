@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +28,7 @@ from engine.terminal.evaluation_commands import mount
 pytest.importorskip("ir_measures")
 
 TEXTS = [f"Le {animal} dort dans la {place}." for animal in ("chat", "loup", "ours") for place in ("maison", "rue")]
+ROOT = Path(__file__).parents[2]
 FP32 = Settings(precision="fp32")
 
 
@@ -208,3 +212,14 @@ def test_evaluate_tells_runs_of_one_name_apart_and_reads_a_file_once(
     assert shown("s.trec", "s.run", "--baseline", "s.trec") == ["s.trec", "s.run"]
     assert shown("s.trec", "s.run", "--baseline", tmp_path / "s.trec") == ["s.trec", "s.run"]
     assert shown("s.run", "--baseline", "s.trec") == ["s.trec", "s.run"]
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_what_programs_read_is_utf_8_whatever_the_locale(tmp_path: Path, form: str) -> None:
+    write_run({"été": {"a": 1.0}}, tmp_path / "r.trec")
+    (tmp_path / "qrels").write_text("été 0 a 1\n", "utf-8")
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    asked = ("evaluate", "r.trec", "--qrels", "qrels", "--measures", "AP", "--per-question", "--format", form)
+    done = subprocess.run([sys.executable, "-m", "cli", *asked], env=ascii_only, cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "été" in done.stdout.decode()

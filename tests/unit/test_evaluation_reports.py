@@ -59,11 +59,12 @@ def test_json_record_holds_everything_and_is_json() -> None:
     record = json.loads(json.dumps(evaluation_record([BASE, BETTER], COMPARISON, each=True)))
     assert len(record["per_question"]) == 24
     assert record["comparison"]["differences"][0]["wins"] == 11
+    assert record["changes"][0] == {"run": "mieux_50%", "question": "q0", "Δ AP": pytest.approx(0.1)}
 
 
 def test_per_question_and_changes_name_the_questions() -> None:
     assert per_question_table([BASE])[3] == {"run": "base", "question": "q3", "AP": 0.1}
-    changes = changes_table(BASE, [BETTER], count=3)
+    changes = changes_table([BASE, BETTER], COMPARISON, count=3)
     assert [row["question"] for row in changes] == ["q0", "q1", "q2"]
     assert changes[0]["Δ AP"] == pytest.approx(0.1)
 
@@ -72,8 +73,9 @@ def test_changes_weigh_all_measures_and_leave_out_what_did_not_change() -> None:
     questions = ("same", "little", "much")
     one = Evaluation("a", questions, {"AP": np.array([0.5, 0.5, 0.5]), "RR": np.array([1.0, 1.0, 1.0])})
     other = Evaluation("b", questions, {"AP": np.array([0.5, 0.3, 0.4]), "RR": np.array([1.0, 1.0, 0.5])})
-    assert [row["question"] for row in changes_table(one, [other])] == ["much", "little"]
-    assert render(changes_table(one, [other]), "text").splitlines()[2].split() == ["b", "little", "-0.2000", "0"]
+    changes = changes_table([other, one], compare(one, other, permutations=9))
+    assert [row["question"] for row in changes] == ["much", "little"]
+    assert render(changes, "text").splitlines()[2].split() == ["b", "little", "-0.2000", "0"]
 
 
 def test_p_values_are_never_shown_as_zero() -> None:

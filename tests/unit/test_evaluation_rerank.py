@@ -12,7 +12,7 @@ import engine.evaluation.rerank as reranking
 from engine.errors import EvaluationError
 from engine.evaluation import Question, Run, read_run
 from engine.evaluation.provenance import differences
-from engine.evaluation.rerank import CorpusPassages, rerank, reranked
+from engine.evaluation.rerank import CorpusPassages, iter_reranked, rerank
 from engine.records import Ragged
 
 QUESTIONS = [Question("q1", "chat chien"), Question("q2", "loup"), Question("q3", "ours")]
@@ -103,26 +103,26 @@ def test_each_passage_is_tokenised_once_across_windows(
 
 def test_one_stream_serves_several_questions(corpus: CorpusPassages) -> None:
     model = WordCounts()
-    assert len(list(reranked(RUN, QUESTIONS, corpus, model))) == 2
+    assert len(list(iter_reranked(RUN, QUESTIONS, corpus, model))) == 2
     assert model.calls == 1
 
 
 def test_depth_leaves_out_what_is_below(corpus: CorpusPassages) -> None:
-    found = list(reranked(RUN, QUESTIONS, corpus, WordCounts(), depth=2))
-    assert [one.documents for one in found] == [("d1", "d2"), ("d3", "d2")]
+    answers = iter_reranked(RUN, QUESTIONS, corpus, WordCounts(), depth=2)
+    assert [answer.documents for answer in answers] == [("d1", "d2"), ("d3", "d2")]
 
 
 def test_interpolation_adds_the_standardised_first_score(corpus: CorpusPassages) -> None:
-    plain = next(reranked(RUN, QUESTIONS, corpus, WordCounts()))
-    mixed = next(reranked(RUN, QUESTIONS, corpus, WordCounts(), interpolate=2.0))
+    plain = next(iter_reranked(RUN, QUESTIONS, corpus, WordCounts()))
+    mixed = next(iter_reranked(RUN, QUESTIONS, corpus, WordCounts(), interpolate=2.0))
     z = (np.array([3.0, 2.0, 1.0, 0.0]) - 1.5) / np.std([3.0, 2.0, 1.0, 0.0])
     np.testing.assert_allclose(mixed.scores, plain.scores + 2 * z, rtol=1e-6)
 
 
 def test_equal_first_scores_interpolate_to_nothing(corpus: CorpusPassages) -> None:
     run = Run({"q1": {"d1": 0.1, "d2": 0.1, "d3": 0.1}})
-    one = next(reranked(run, QUESTIONS, corpus, WordCounts(), interpolate=5.0))
-    assert one.scores.tolist() == next(reranked(run, QUESTIONS, corpus, WordCounts())).scores.tolist()
+    mixed = next(iter_reranked(run, QUESTIONS, corpus, WordCounts(), interpolate=5.0))
+    assert mixed.scores.tolist() == next(iter_reranked(run, QUESTIONS, corpus, WordCounts())).scores.tolist()
 
 
 def test_passage_that_the_corpus_lacks_is_an_error(tmp_path: Path, corpus: CorpusPassages) -> None:
@@ -136,12 +136,12 @@ def test_passage_that_stands_twice_in_the_corpus_is_an_error(corpus: CorpusPassa
     with Path(corpus.source).open("a") as stream:
         stream.write('{"_id": "d1", "text": "autre"}\n')
     with pytest.raises(EvaluationError, match="'d1' stands twice"):
-        list(reranked(RUN, QUESTIONS, corpus, WordCounts()))
+        list(iter_reranked(RUN, QUESTIONS, corpus, WordCounts()))
 
 
 def test_question_without_text_is_an_error(corpus: CorpusPassages) -> None:
     with pytest.raises(EvaluationError, match="have no text, such as 'q2'"):
-        list(reranked(RUN, QUESTIONS[:1], corpus, WordCounts()))
+        list(iter_reranked(RUN, QUESTIONS[:1], corpus, WordCounts()))
 
 
 def test_interrupted_reranking_goes_on(tmp_path: Path, corpus: CorpusPassages, monkeypatch: pytest.MonkeyPatch) -> None:

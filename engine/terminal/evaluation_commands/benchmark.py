@@ -3,7 +3,7 @@
 # ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `settings_of`
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from engine.terminal.evaluation_commands.output import note, say
 from engine.terminal.evaluation_commands.rerank import cross_encoder
 from engine.terminal.given import settings_of
 from engine.terminal.progress import progress
-
-if TYPE_CHECKING:
-    from engine.records import FirstStage
 
 __all__ = ["PROTOCOLS", "benchmark"]
 
@@ -48,16 +45,16 @@ def benchmark(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A protocol, see below.")],
     folder: Annotated[
-        Path, typer.Option("--folder", metavar="FOLDER", help="Where collection, runs and provenance stay.")
+        Path, typer.Option("--folder", metavar="FOLDER", help="Where collection, runs and provenance are kept.")
     ] = Path("benchmark"),
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="FOLDER", help="A copy of mMARCO; downloaded otherwise.")
+        Path | None, typer.Option("--data", metavar="FOLDER", help="A copy of mMARCO, see below; else downloaded.")
     ] = None,
     first_stage: flag.FirstStageOption = None,
     encoder: flag.Encoder = None,
     do_rerank: flag.Rerank = None,
     reranker: flag.Reranker = None,
-    depth: Annotated[int, typer.Option("--depth", metavar="N", help="Candidates of the first stage.")] = 1000,
+    depth: Annotated[int, typer.Option("--depth", metavar="N", help="First-stage candidates per question.")] = 1000,
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", help="The first N questions only, for a trial.")
     ] = None,
@@ -73,7 +70,7 @@ def benchmark(
     from engine.evaluation.protocols import protocol_of
     from engine.evaluation.reports import render
 
-    protocol_of(name)
+    protocol_of(name, limit)  # before a model is loaded
     settings = settings_of(context)
     model = cross_encoder(settings, settings.reranker_or_default) if do_rerank is not False else None
     with progress() as report:
@@ -82,7 +79,7 @@ def benchmark(
             folder / name.replace("/", "_").replace(":", "-"),
             reranker=model,
             data=data,
-            first_stage=cast("FirstStage", settings.first_stage or "bm25"),
+            first_stage=settings.first_stage or "bm25",
             encoder=settings.encoder_or_default if settings.encoder or settings.first_stage else None,
             settings=settings,
             depth=depth,
@@ -96,11 +93,9 @@ def benchmark(
         from engine.terminal.formats import to_json
 
         kept = ("protocol", "title", "notices")
-        say(to_json([{name: getattr(one, name) for name in kept} | {"rows": one.table()} for one in tables]))
+        records = [{name: getattr(table, name) for name in kept} | {"rows": table.table()} for table in tables]
+        say(to_json(records), output)
         return
-    titled = output == "text"
-    say(
-        "\n\n".join(
-            (f"{one.protocol}: {one.title}\n" if titled else "") + render(one.table(), output) for one in tables
-        )
-    )
+    titles = [f"{table.protocol}: {table.title}\n" if output == "text" else "" for table in tables]
+    shown = (title + render(table.table(), output) for title, table in zip(titles, tables, strict=True))
+    say("\n\n".join(shown), output)

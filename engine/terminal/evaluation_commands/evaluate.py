@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from engine.errors import EvaluationError
+from engine.evaluation.defaults import DEFAULT_MEASURES, PERMUTATIONS
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.evaluation_commands.output import note, say
 
@@ -17,38 +18,39 @@ __all__ = ["EXAMPLE", "evaluate"]
 
 EXAMPLE = "\b\nExample:\n  fouille evaluate bm25.trec reranked.trec --qrels qrels.tsv --baseline bm25.trec"
 _HASH_LENGTH = 64
-_MEASURES = "RPrec MRR@10 nDCG@10 R@10 R@20 R@50 R@100 R@500 P@10 AP"
 
 
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="TREC runs.")],
     qrels: flags.Judgements,
     measures: Annotated[
-        str, typer.Option("--measures", metavar="MEASURES", help="Names of ir-measures, and MRR@k, RPrec.")
-    ] = _MEASURES,
+        str, typer.Option("--measures", metavar="MEASURES", help="Measures of ir-measures, and MRR@k, RPrec.")
+    ] = DEFAULT_MEASURES,
     baseline: Annotated[
-        Path | None, typer.Option("--baseline", metavar="RUN", help="Compare with this run, with significance.")
+        Path | None, typer.Option("--baseline", metavar="RUN", help="Compare with this run, by tests of significance.")
     ] = None,
     per_question: Annotated[bool, typer.Option("--per-question", help="Show every question's measures.")] = False,
     output: flags.TableFormat = "text",
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="PNG or SVG: differences by question, or recall by cutoff."),
+        typer.Option("--plot", metavar="FILE", help="Draw a PNG or SVG: differences by question, or recall by cutoff."),
     ] = None,
     plot_kind: Annotated[
         Literal["differences", "recall"] | None,
-        typer.Option("--plot-kind", metavar="KIND", help="differences (with a baseline) or recall."),
+        typer.Option("--plot-kind", metavar="KIND", help="differences (the default with a baseline) or recall."),
     ] = None,
     plot_measure: Annotated[
         str | None,
         typer.Option(
-            "--plot-measure", metavar="MEASURE", help="Of the differences. [default: nDCG@10, else the first]"
+            "--plot-measure",
+            metavar="MEASURE",
+            help="Measure whose differences are plotted. [default: nDCG@10, else the first]",
         ),
     ] = None,
     permutations: Annotated[
-        int, typer.Option("--permutations", metavar="N", help="Of the randomisation test.")
-    ] = 100_000,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the randomisation test.")] = 0,
+        int, typer.Option("--permutations", metavar="N", help="Permutations of the randomisation test.")
+    ] = PERMUTATIONS,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the randomisation test.")] = 0,
 ) -> None:
     """Measure runs against judgements, as trec_eval does, and compare them with a baseline.
 
@@ -65,19 +67,19 @@ def evaluate(
     judgements = read_qrels(qrels)
     paths, at = _listed(runs, baseline)
     read = _read(paths)
-    found = [measure(one, judgements, measures) for one in read]
+    evaluations = [measure(run, judgements, measures) for run in read]
     comparison = None
     if at is not None:
-        comparison = compare(found[at], _others(found, at), permutations=permutations, seed=seed)
-    note(warning for one in found for warning in one.warnings)
+        comparison = compare(evaluations[at], _others(evaluations, at), permutations=permutations, seed=seed)
+    note(warning for evaluation in evaluations for warning in evaluation.warnings)
     note(_differing(paths))
-    _show(found, at, comparison, output, each=per_question)
+    _show(evaluations, comparison, output, each=per_question)
     if plot is None:
         return
     if (plot_kind or ("recall" if at is None else "differences")) == "recall":
         plot_recall(read, judgements, plot)
     else:
-        _plot_differences(found, at, plot_measure, plot)
+        _plot_differences(evaluations, at, plot_measure, plot)
 
 
 def _listed(runs: Sequence[Path], baseline: Path | None) -> tuple[list[Path], int | None]:
@@ -101,8 +103,8 @@ def _read(paths: Sequence[Path]) -> "list[Run]":
     return [read_run(path, name=name) for path, name in zip(paths, names, strict=True)]
 
 
-def _others(found: "Sequence[Evaluation]", baseline: int) -> "list[Evaluation]":
-    return [one for place, one in enumerate(found) if place != baseline]
+def _others(evaluations: "Sequence[Evaluation]", baseline: int) -> "list[Evaluation]":
+    return [evaluation for place, evaluation in enumerate(evaluations) if place != baseline]
 
 
 def _differing(paths: Sequence[Path]) -> Iterator[str]:
@@ -113,9 +115,9 @@ def _differing(paths: Sequence[Path]) -> Iterator[str]:
     known = [(path, record) for path, record in records if record is not None]
     for path, record in known[1:]:
         first, reference = known[0]
-        told = [f"{name}: {_brief(one)} / {_brief(other)}" for name, one, other in differences(reference, record)]
-        if told:
-            yield f"{first.name} and {path.name} differ in " + "; ".join(told)
+        differing = [f"{name}: {_brief(one)} / {_brief(other)}" for name, one, other in differences(reference, record)]
+        if differing:
+            yield f"{first.name} and {path.name} differ in " + "; ".join(differing)
 
 
 def _brief(value: object) -> str:
@@ -124,34 +126,34 @@ def _brief(value: object) -> str:
     return f"{text[:12]}…" if len(text) == _HASH_LENGTH else text
 
 
-def _show(
-    found: "Sequence[Evaluation]", baseline: int | None, comparison: "Comparison | None", output: str, *, each: bool
-) -> None:
+def _show(evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", output: str, *, each: bool) -> None:
     from engine.evaluation import reports
     from engine.terminal.formats import to_json
 
     if output == "json":
-        say(to_json(reports.evaluation_record(found, comparison, each=each)))
+        say(to_json(reports.evaluation_record(evaluations, comparison, each=each)), output)
         return
-    if output == "csv" and (each or comparison):
-        # One table a file: the finest that was asked for.
-        rows = reports.per_question_table(found) if each else reports.comparison_table(cast("Comparison", comparison))
-        say(reports.render(rows, "csv"))
-        return
-    tables = [reports.measures_table(found, comparison)]
-    if comparison is not None and baseline is not None:
-        changes = reports.changes_table(found[baseline], _others(found, baseline))
-        tables += [reports.comparison_table(comparison), changes]
+    tables = [reports.measures_table(evaluations, comparison)]
+    if comparison is not None:
+        tables.append(reports.comparison_table(comparison))
+        if output != "csv":
+            tables.append(reports.changes_table(evaluations, comparison))
     if each:
-        tables.append(reports.per_question_table(found))
-    say("\n\n".join(reports.render(rows, output) for rows in tables if rows))
+        tables.append(reports.per_question_table(evaluations))
+    if output == "csv":
+        tables = tables[-1:]  # one table a file: the finest that was asked for
+    say("\n\n".join(reports.render(rows, output) for rows in tables if rows), output)
 
 
-def _plot_differences(found: "Sequence[Evaluation]", baseline: int | None, measure: str | None, path: Path) -> None:
+def _plot_differences(
+    evaluations: "Sequence[Evaluation]", baseline: int | None, measure: str | None, path: Path
+) -> None:
     from engine.evaluation.plots import plot_differences
 
-    if baseline is None or len(found) != 2:
+    if baseline is None or len(evaluations) != 2:
         raise EvaluationError("a plot of differences needs a baseline and one other run", where=path)
-    (other,) = _others(found, baseline)
+    (other,) = _others(evaluations, baseline)
     measured = list(other.scores)
-    plot_differences(found[baseline], other, measure or ("nDCG@10" if "nDCG@10" in measured else measured[0]), path)
+    plot_differences(
+        evaluations[baseline], other, measure or ("nDCG@10" if "nDCG@10" in measured else measured[0]), path
+    )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-__all__ = ["Asked", "Judgements", "Output", "Questions", "Restart", "TableFormat", "Tag"]
+__all__ = ["Judgements", "Output", "Questions", "QuestionsOption", "Restart", "TableFormat", "Tag"]
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The TREC run to write.")]
 Tag = Annotated[str, typer.Option("--tag", metavar="NAME", help="The last column of the run.")]
@@ -13,13 +13,9 @@ Restart = Annotated[bool, typer.Option("--restart", help="Drop an interrupted ru
 Judgements = Annotated[
     str, typer.Option("--qrels", metavar="QRELS", help="TREC or BEIR qrels, a BEIR folder, or irds:ID.")
 ]
-Asked = Annotated[
-    str,
-    typer.Option("--questions", metavar="QUESTIONS", help="TSV, JSONL, a BEIR folder, or irds:ID."),
-]
-Questions = Annotated[
-    str, typer.Argument(metavar="QUESTIONS", help="TSV (id, text), JSONL, a BEIR folder, or irds:ID.")
-]
+_QUESTIONS = "TSV (id, text), JSONL, a BEIR folder, or irds:ID."
+Questions = Annotated[str, typer.Argument(metavar="QUESTIONS", help=_QUESTIONS)]
+QuestionsOption = Annotated[str, typer.Option("--questions", metavar="QUESTIONS", help=_QUESTIONS)]
 TableFormat = Annotated[
     Literal["text", "json", "csv", "latex"],
     typer.Option("--format", metavar="FORMAT", help="text, json, csv or latex."),

@@ -8,8 +8,10 @@ from engine.terminal.sanitise import sanitise, sanitise_line
 __all__ = ["note", "say"]
 
 
-def say(text: str) -> None:
-    """Writes a table to stdout."""
+def say(text: str, form: str = "text") -> None:
+    """Writes a table to stdout: as text in the locale's encoding, in a form that a program reads in UTF-8."""
+    if form != "text" and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
     sys.stdout.write(f"{sanitise(text)}\n")
 
 

@@ -5,7 +5,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,6 @@ from engine.terminal.progress import progress
 if TYPE_CHECKING:
     from engine.evaluation.rerank import Passages
     from engine.models import CrossEncoder
-    from engine.records import LongPassages
 
 __all__ = ["EXAMPLE", "cross_encoder", "rerank"]
 
@@ -30,16 +29,16 @@ EXAMPLE = "\b\nExample:\n  fouille rerank bm25.trec --questions questions.tsv --
 def rerank(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A TREC run of any system.")],
-    questions: flags.Asked,
+    questions: flags.QuestionsOption,
     file: flags.Output,
     collection: flag.Collection = None,
     corpus: Annotated[
         str | None,
-        typer.Option("--corpus", metavar="CORPUS", help="A BEIR folder, JSONL, TSV or irds:ID, instead of -c."),
+        typer.Option("--corpus", metavar="CORPUS", help="Passages: a BEIR folder, JSONL, TSV or irds:ID; else -c."),
     ] = None,
     reranker: flag.Reranker = None,
     depth: Annotated[
-        int | None, typer.Option("--depth", metavar="N", help="Rerank the first N, leave out the others.")
+        int | None, typer.Option("--depth", metavar="N", help="Rerank each question's first N, leave out the others.")
     ] = None,
     interpolate: flag.Interpolate = None,
     device: flag.Device = None,
@@ -72,7 +71,7 @@ def rerank(
             file,
             depth=depth,
             interpolate=weight,
-            long_passages=cast("LongPassages", settings.long_passages or memory.get("long_passages") or "truncate"),
+            long_passages=settings.long_passages or memory.get("long_passages") or "truncate",
             inputs={"run": first.fingerprint, "questions": questions_fingerprint(asked)},
             tag=tag,
             restart=restart,

@@ -29,7 +29,7 @@ def run(
         ),
     ] = 1000,
     judged: Annotated[
-        str | None, typer.Option("--qrels", metavar="QRELS", help="Ask only the questions that these judge.")
+        str | None, typer.Option("--qrels", metavar="QRELS", help="Ask only the questions that these qrels judge.")
     ] = None,
     candidates: flag.Candidates = None,
     first_stage: flag.FirstStageOption = None,

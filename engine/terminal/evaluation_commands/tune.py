@@ -26,11 +26,11 @@ EXAMPLE = "\b\nExample:\n  fouille tune -c aide --questions dev.tsv --qrels dev.
 
 def tune(
     context: typer.Context,
-    questions: flags.Asked,
+    questions: flags.QuestionsOption,
     qrels: flags.Judgements,
     collection: flag.Collection = None,
-    measure: Annotated[str, typer.Option("--measure", metavar="MEASURE", help="What to maximise.")] = "nDCG@10",
-    folds: Annotated[int, typer.Option("--folds", metavar="N", help="Of the cross-validation.")] = 5,
+    measure: Annotated[str, typer.Option("--measure", metavar="MEASURE", help="Measure to maximise.")] = "nDCG@10",
+    folds: Annotated[int, typer.Option("--folds", metavar="N", help="Folds of the cross-validation.")] = 5,
     first_stage: flag.FirstStageOption = None,
     do_rerank: flag.Rerank = None,
     reranker: flag.Reranker = None,
@@ -59,7 +59,7 @@ def tune(
             found = tune_collection(
                 target, asked, judgements, options=options, measure=measure, folds=folds, progress=report
             )
-        say(_shown(found, output))
+        say(_shown(found, output), output)
         if store and found.chosen:
             target.remember(**found.chosen)
             note(["stored: " + ", ".join(f"{name} {value:g}" for name, value in found.chosen.items())])
@@ -73,8 +73,8 @@ def _refuse_others(settings: "Settings", memory: "Mapping[str, Any]") -> None:
     """
     from engine.generation import model_name
 
-    asked = (("first_stage", settings.first_stage), ("reranker", settings.reranker and model_name(settings.reranker)))
-    for name, value in asked:
+    given = (("first_stage", settings.first_stage), ("reranker", settings.reranker and model_name(settings.reranker)))
+    for name, value in given:
         if value is not None and value != memory[name]:
             raise InvalidOption(
                 f"the collection's own is {memory[name]}: these values would be stored for it",

@@ -14,60 +14,75 @@ def _option(name: str, metavar: str, text: str) -> object:
 
 Base = Annotated[str | None, _option("--base", "MODEL", "The model to start from: a name or a folder.")]
 Data = Annotated[list[str] | None, _option("--data", "DATA", "What to learn from, see below; may be repeated.")]
-Folder = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The model's folder, to make.")]
+Folder = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write the model to.")]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="A recipe, see below.")]
-RecipeFile = Annotated[Path | None, _option("--recipe", "FILE", "TOML whose keys replace the preset's.")]
-Teacher = Annotated[str | None, _option("--teacher", "MODEL", "A cross-encoder that scores the data first.")]
+RecipeFile = Annotated[Path | None, _option("--recipe", "FILE", "TOML file whose values replace the preset's.")]
+Teacher = Annotated[str | None, _option("--teacher", "MODEL", "A cross-encoder that scores the data before training.")]
 HeldOut = Annotated[
     Path | None,
-    _option("--held-out", "FILE", "Questions never taken: ids, questions, qrels, or the train-eval triples."),
+    _option(
+        "--held-out", "FILE", "Questions to leave out of training: ids, questions, qrels, or the train-eval triples."
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 Dev = Annotated[
     str | None, _option("--dev", "QUESTIONS", "Dev questions to measure on: TSV, JSONL, a BEIR folder, or groups.")
 ]
-DevQrels = Annotated[str | None, _option("--dev-qrels", "QRELS", "Their judgements.")]
-DevRun = Annotated[Path | None, _option("--dev-run", "RUN", "A TREC run of their candidates; else -c's first stage.")]
-DevCorpus = Annotated[str | None, _option("--dev-corpus", "CORPUS", "The passages of that run.")]
-DevDepth = Annotated[int, typer.Option("--dev-depth", metavar=N, help="Candidates of each dev question.")]
+DevQrels = Annotated[str | None, _option("--dev-qrels", "QRELS", "Judgements of the dev questions.")]
+DevRun = Annotated[
+    Path | None,
+    _option("--dev-run", "RUN", "TREC run of the dev questions' candidates; else -c's first stage finds them."),
+]
+DevCorpus = Annotated[str | None, _option("--dev-corpus", "CORPUS", "Corpus of --dev-run's passages.")]
+DevDepth = Annotated[int, typer.Option("--dev-depth", metavar=N, help="Candidates per dev question to rerank.")]
 
 CrossEncoderLoss = Annotated[
     Literal["binary", "listwise", "layerwise", "margin-mse"] | None,
-    _option("--loss", "LOSS", "binary, listwise, layerwise or margin-mse."),
+    _option("--loss", "LOSS", "What is minimised: binary, listwise, layerwise or margin-mse."),
 ]
 BiEncoderLoss = Annotated[
-    Literal["contrastive", "margin-mse"] | None, _option("--loss", "LOSS", "contrastive or margin-mse.")
+    Literal["contrastive", "margin-mse"] | None,
+    _option("--loss", "LOSS", "What is minimised: contrastive or margin-mse."),
 ]
 Layers = Annotated[str | None, _option("--layers", "LIST", "The base's layers to keep, from 0: 0,2,4 or 0-5.")]
-Start = Annotated[str | None, _option("--start", "MODEL", "A student of the base, to go on from.")]
-Frozen = Annotated[int | None, _option("--frozen", N, "So many lower layers, and the embeddings, stay as they are.")]
+Start = Annotated[
+    str | None, _option("--start", "MODEL", "A student of the base to go on training (--loss layerwise).")
+]
+Frozen = Annotated[int | None, _option("--frozen", N, "Freeze the embeddings and the lowest N layers.")]
 BitFit = Annotated[
-    bool | None, typer.Option("--bitfit/--no-bitfit", help="Biases and layer norms alone learn, no matrix of the base.")
+    bool | None, typer.Option("--bitfit/--no-bitfit", help="Train biases and layer norms alone, no matrix of the base.")
 ]
-MaxLength = Annotated[int | None, _option("--max-length", N, "Tokens of a pair, or of a text.")]
-Examples = Annotated[int | None, _option("--examples", N, "At most so many are drawn for a pass.")]
-Negatives = Annotated[int | None, _option("--negatives", N, "To each positive.")]
-Redraw = Annotated[bool | None, typer.Option("--redraw/--no-redraw", help="Whether each pass draws other negatives.")]
-Boost = Annotated[float | None, _option("--boost", X, "Added to the teacher's score of a judged passage.")]
-Anchor = Annotated[float | None, _option("--anchor", X, "Weight of the part that keeps a logit's level.")]
-Epochs = Annotated[int | None, _option("--epochs", N, "Passes over the data, in the place of a preset's steps.")]
-Steps = Annotated[int | None, _option("--steps", N, "Of the optimiser, whatever the passes.")]
-Batch = Annotated[int | None, _option("--batch", N, "Examples of a step, on each device.")]
-Accumulate = Annotated[int | None, _option("--accumulate", N, "Batches before the optimiser steps.")]
-LearningRate = Annotated[float | None, _option("--learning-rate", X, "At its peak.")]
-LayerDecay = Annotated[float | None, _option("--layer-decay", X, "Factor from a layer's rate to the one below.")]
-Warmup = Annotated[float | None, _option("--warmup", X, "Steps from 1 up, a share of all steps below.")]
+MaxLength = Annotated[int | None, _option("--max-length", N, "Tokens read of a pair, or of a bi-encoder's text.")]
+Examples = Annotated[int | None, _option("--examples", N, "Examples drawn per pass, at most.")]
+Negatives = Annotated[int | None, _option("--negatives", N, "Negatives per positive.")]
+Redraw = Annotated[bool | None, typer.Option("--redraw/--no-redraw", help="Draw other negatives in each pass.")]
+Boost = Annotated[float | None, _option("--boost", X, "Added to the teacher's score of a relevant passage.")]
+Anchor = Annotated[
+    float | None, _option("--anchor", X, "Weight of the part of the loss that fixes the level of the logits.")
+]
+Epochs = Annotated[int | None, _option("--epochs", N, "Passes over the data, instead of the preset's steps.")]
+Steps = Annotated[int | None, _option("--steps", N, "Steps of the optimiser, instead of --epochs.")]
+Batch = Annotated[int | None, _option("--batch", N, "Examples per batch, on each device.")]
+Accumulate = Annotated[int | None, _option("--accumulate", N, "Batches per step of the optimiser.")]
+LearningRate = Annotated[float | None, _option("--learning-rate", X, "Peak learning rate.")]
+LayerDecay = Annotated[
+    float | None, _option("--layer-decay", X, "Learning rate of a layer, as a share of the next higher one's.")
+]
+Warmup = Annotated[float | None, _option("--warmup", X, "Warm-up: steps if 1 or more, else a share of all steps.")]
 Schedule = Annotated[
-    Literal["linear", "constant", "cosine"] | None, _option("--schedule", "HOW", "linear, constant or cosine.")
+    Literal["linear", "constant", "cosine"] | None,
+    _option("--schedule", "HOW", "Learning rate after the warm-up: linear, constant or cosine."),
 ]
-WeightDecay = Annotated[float | None, _option("--weight-decay", X, "AdamW's.")]
-Dropout = Annotated[float | None, _option("--dropout", X, "Of all layers while they learn; else the base's own.")]
-Temperature = Annotated[float | None, _option("--temperature", X, "Divides the cosines of a bi-encoder's loss.")]
-EvaluateEvery = Annotated[int | None, _option("--evaluate-every", N, "Steps between figures, and checkpoints.")]
-Patience = Annotated[int | None, _option("--patience", N, "Evaluations without a better figure before it stops.")]
-Seed = Annotated[int | None, _option("--seed", N, "Of drawing, shuffling and new weights.")]
+WeightDecay = Annotated[float | None, _option("--weight-decay", X, "Weight decay of AdamW.")]
+Dropout = Annotated[float | None, _option("--dropout", X, "Dropout of all layers in training; else the base's own.")]
+Temperature = Annotated[float | None, _option("--temperature", X, "What the loss divides cosines by.")]
+EvaluateEvery = Annotated[
+    int | None, _option("--evaluate-every", N, "Steps between checkpoints, and measurements on the dev questions.")
+]
+Patience = Annotated[int | None, _option("--patience", N, "Stop after N measurements without a better one.")]
+Seed = Annotated[int | None, _option("--seed", N, "Seed of sampling, shuffling and new weights.")]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"] | None, _option("--precision", "PRECISION", "auto, fp32, bf16 or fp16.")
 ]
-Licence = Annotated[str | None, _option("--licence", "NAME", "Of the model, for its card.")]
-DataLicence = Annotated[str | None, _option("--data-licence", "TEXT", "Of the data, for the card.")]
+Licence = Annotated[str | None, _option("--licence", "NAME", "Licence of the model, for its card.")]
+DataLicence = Annotated[str | None, _option("--data-licence", "TEXT", "Licences of the data, for the model's card.")]

@@ -4,7 +4,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from engine.terminal.evaluation_commands import flags
 from engine.terminal.evaluation_commands.output import note
 from engine.terminal.given import open_collection, settings_of
 from engine.terminal.progress import progress
-
-if TYPE_CHECKING:
-    from engine.records import FirstStage
 
 __all__ = ["EXAMPLE", "mine"]
 
@@ -29,18 +26,18 @@ def mine(
     qrels: flags.Judgements,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Groups to write, JSONL or JSONL.gz.")],
     collection: flag.Collection = None,
-    ranks: Annotated[str, typer.Option("--ranks", metavar="A-B", help="Of the first stage, to take from.")] = "1-100",
-    negatives: Annotated[int, typer.Option("--negatives", metavar="N", help="Of a question, at most.")] = 15,
+    ranks: Annotated[str, typer.Option("--ranks", metavar="A-B", help="First-stage ranks to sample from.")] = "1-100",
+    negatives: Annotated[int, typer.Option("--negatives", metavar="N", help="Negatives per question, at most.")] = 15,
     first_stage: flag.FirstStageOption = None,
     reranker: flag.Reranker = None,
     max_score: Annotated[
-        float | None, typer.Option("--max-score", metavar="X", help="Drop what the reranker scores above this, 0 to 1.")
+        float | None, typer.Option("--max-score", metavar="X", help="Drop what the reranker scores above X, 0 to 1.")
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option("--margin", metavar="X", help="Drop what it scores above the best positive's logit less this."),
+        typer.Option("--margin", metavar="X", help="Drop what scores above the best positive's logit minus X."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the drawing.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the sampling.")] = 0,
     device: flag.Device = None,
     precision: flag.Precision = None,
     batch_tokens: flag.BatchTokens = None,
@@ -66,22 +63,21 @@ def mine(
     if reranker is not None and not judging:
         raise InvalidOption("what it scores too high is not said", where="--reranker", hint="--max-score or --margin")
     first, last = _ranks(ranks)
-    stage = cast("FirstStage | None", settings.first_stage)
-    mining = Mining(first, last, negatives, stage, max_score, margin, seed)
+    mining = Mining(first, last, negatives, settings.first_stage, max_score, margin, seed)
     judgements = read_qrels(qrels)
     asked = read_questions(questions, only=judgements)
-    model = Shelf(settings).reranker(cast("str", settings.reranker), fetch=True) if judging else None
+    model = Shelf(settings).reranker(settings.reranker, fetch=True) if judging and settings.reranker else None
     report = MineReport()
     with open_collection(settings) as target, progress() as bar, replacing(output) as stream:
         for group in mined(target, asked, judgements, mining, report, reranker=model, progress=bar):
             stream.write(json.dumps(record_of(group), ensure_ascii=False) + "\n")
-    told = (
+    counts = (
         (report.without_positives, "questions left out, whose relevant documents the collection does not have"),
         (report.without_negatives, "questions left out, for which nothing was left"),
         (report.copies, "passages dropped whose text is that of a relevant one"),
         (report.dropped, "passages dropped that the reranker calls relevant"),
     )
-    note(f"{count:,} {what}" for count, what in told if count)
+    note(f"{count:,} {what}" for count, what in counts if count)
     note([f"{report.questions:,} questions, {report.negatives:,} negatives: {output}"])
 
 

@@ -22,7 +22,9 @@ def prune_vocabulary(
         list[str],
         typer.Argument(metavar="CORPUS", help="BEIR folders (with their questions), JSONL, TSV, or irds:ID."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="To make; must not exist.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The model to write; must not exist.")
+    ],
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
 ) -> None:
     """Cut a model's vocabulary to what a corpus uses, with tokens and scores on its text unchanged.

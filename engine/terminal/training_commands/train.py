@@ -5,7 +5,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from engine.terminal.training_commands import flags
 from engine.terminal.training_commands.bar import Shown, shown_training
 
 if TYPE_CHECKING:
-    from engine.records import FirstStage
+    from engine.training.candidates import Skipped
     from engine.training.dev import DevSet
     from engine.training.examples import Group
     from engine.training.recipes import Kind, Recipe
@@ -33,22 +33,25 @@ _POOL = 5
 
 _DATA = """\b
 Data:
-  groups.jsonl        question, passages, labels, perhaps scores: as `fouille mine` writes
+  groups.jsonl        question, passages, labels, perhaps scores: as `fouille mine` writes them
   pairs.tsv|jsonl     question, passage, label in [0, 1]
   triples.tsv|jsonl   question, positive, negative
-  FOLDER[+RUN]        a BEIR folder's train qrels, negatives of a TREC run or at random
-  irds:ID[+RUN]       an ir_datasets id; its triples, say of mmarco/v2/fr/train
-  mmarco:FOLDER[+FILE]  a copy of mMARCO: its training triples, or FILE: triples of ids, or
-                      msmarco-hard-negatives.jsonl.gz
-  An @3 at the end takes each group of it three times in a pass."""
+  FOLDER[+RUN]        a BEIR folder's train qrels; negatives from a TREC run, else at random
+  irds:ID[+RUN]       the same of an ir_datasets id; its triples where it has some, such as
+                      mmarco/v2/fr/train
+  mmarco:FOLDER[+FILE]
+                      a copy of mMARCO: its training triples, or those of FILE (triples of
+                      ids, or msmarco-hard-negatives.jsonl.gz)
+  With @3 at the end, each of its groups is taken three times in a pass."""
 CROSS_ENCODER = (
     """\b
 Presets:
-  mmarco-l6           binary, a million pairs 1 to 4, ten times, as the mMARCO-fr cards
-  mmarco-me5          binary, mined negatives of dense retrievers, 20,000 steps of 128
-  distill             listwise against the scores of the data, or of --teacher
+  mmarco-l6           pairs judged 0 or 1, four negatives to each positive: a million, in ten passes
+  mmarco-me5          pairs judged 0 or 1, a mined negative to each positive: 20,000 steps of 128
+  distill             a teacher's ranking of passages: the scores of the data, or of --teacher
   student             half of a trained cross-encoder's layers, taught by all of them (Jiao et al. 2020)
-  margin-mse          as distill, by margins (Hofstätter et al. 2020)
+  margin-mse          as distill, by differences of scores (Hofstätter et al. 2020)
+  mmarco-l6 and mmarco-me5 are the recipes of the mMARCO-fr model cards.
 """
     + _DATA
     + """
@@ -59,8 +62,8 @@ Example:
 BI_ENCODER = (
     """\b
 Presets:
-  bi-encoder          InfoNCE: negatives of the batch and mined ones
-  bi-encoder-distill  margins of the data's scores, or of --teacher
+  bi-encoder          InfoNCE: the other passages of the batch and mined ones are the negatives
+  bi-encoder-distill  a teacher's differences of scores: of the data, or of --teacher
 """
     + _DATA
     + """
@@ -237,12 +240,11 @@ def _layers(text: str) -> list[int]:
     return [layer for ends in ranges for layer in range(ends[0], ends[-1] + 1)]
 
 
-def _groups(recipe: "Recipe", given: dict[str, Any], skipped: Any, shown: Shown) -> "Iterator[Group]":
+def _groups(recipe: "Recipe", given: dict[str, Any], skipped: "Skipped", shown: Shown) -> "Iterator[Group]":
     from engine.training.sources import parse_source, read_held_out, read_source
 
     kept = None if given["held_out"] is None else read_held_out(Path(given["held_out"]))
     most = max(recipe.negatives, 1) * (_POOL if recipe.redraw else 1)
-
     sources = [parse_source(spec) for spec in recipe.data]
     if kept is not None and not any(source.has_ids for source in sources):
         hint = "leave them out of the data themselves"
@@ -288,7 +290,7 @@ def _dev(given: dict[str, Any], recipe: "Recipe") -> "DevSet | None":
         return dev_from_run(questions, qrels, Path(given["dev_run"]), given["dev_corpus"], depth)
     settings = resolve({name: given[name] for name in ("collection", "first_stage", "device")})
     with open_collection(settings) as target:
-        return dev_from_collection(questions, qrels, target, cast("FirstStage | None", settings.first_stage), depth)
+        return dev_from_collection(questions, qrels, target, settings.first_stage, depth)
 
 
 def _summary(report: "TrainReport") -> Iterator[str]:
@@ -299,10 +301,10 @@ def _summary(report: "TrainReport") -> Iterator[str]:
     if report.interrupted:
         yield f"stopped after {done}; --resume with the same flags goes on: {report.folder}"
         return
-    kept = next((one for one in figures(report.history) if one["step"] == report.kept_step), None)
-    told = [
-        f"{name} {100 * value:.1f} at step {report.kept_step:,}" for name, value in (kept or {}).items() if "@" in name
+    kept = next((figure for figure in figures(report.history) if figure["step"] == report.kept_step), {})
+    measured = [
+        f", {name} {100 * value:.1f} at step {report.kept_step:,}" for name, value in kept.items() if "@" in name
     ]
     if is_worse(report.history, report.kept_step):
         yield "the base was better before it was trained, by the dev questions"
-    yield f"{done}{''.join(f', {one}' for one in told)}: {report.folder}"
+    yield f"{done}{''.join(measured)}: {report.folder}"
