@@ -3,8 +3,9 @@
 The public names are loaded on first use, so that `import engine` costs no torch, no JVM and no FAISS.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from engine.lazy import lazily
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -25,21 +26,18 @@ __all__ = [
     "SearchResult",
 ]
 
-_HOME = {
-    "Collection": "engine.collection",
-    "FouilleError": "engine.errors",
-    "BiEncoder": "engine.models",
-    "CrossEncoder": "engine.models",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'engine' has no attribute {name!r}")
-    value = getattr(import_module(_HOME.get(name, "engine.records")), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "AddReport": "engine.records",
+        "BiEncoder": "engine.models",
+        "Collection": "engine.collection",
+        "CrossEncoder": "engine.models",
+        "Document": "engine.records",
+        "FouilleError": "engine.errors",
+        "Hit": "engine.records",
+        "Passage": "engine.records",
+        "SearchOptions": "engine.records",
+        "SearchResult": "engine.records",
+    },
+)

@@ -7,7 +7,7 @@ was interrupted is found by comparing the two, so the next writer completes it a
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,7 +47,7 @@ def checked(incoming: Iterable[Document | Rejection], seen: set[str]) -> Iterato
         elif not isinstance(item, Document):
             yield Rejection(f"document {number}", f"is no Document but a {type(item).__name__}")
         elif reason := _reason_to_reject(item, seen):
-            yield Rejection(item.key or "(no key)", reason)
+            yield Rejection(str(item.key) or "(no key)", reason)
         else:
             try:
                 content_hash = digest(item)
@@ -151,16 +151,25 @@ class Intake:
 
     def take(self, incoming: Iterable[Document | Rejection], splitter: Splitter, source: int | None) -> None:
         """Index what can be indexed, counting everything; `seen` and `rejected_at` gather what was met."""
-        for group in self._groups(self._accepted(incoming)):
+        for group in self._groups(self._accepted(incoming, self.catalog.source_name(source))):
             self._write(group, splitter, source)
 
-    def _accepted(self, incoming: Iterable[Document | Rejection]) -> Iterator[Accepted]:
+    def _accepted(self, incoming: Iterable[Document | Rejection], source: str) -> Iterator[Accepted]:
         for item in checked(incoming, self.seen):
             if isinstance(item, Accepted):
                 yield item
             else:
                 self.rejected_at.add(item.where)
+                if self.report.rejected < self.report.KEPT_REJECTIONS:
+                    item = self._with_what_stays(item, source)
                 self.report.reject(item)
+
+    def _with_what_stays(self, rejection: Rejection, source: str) -> Rejection:
+        """The rejection, and a word where what was indexed of it earlier can still be found."""
+        keys = {rejection.where, f"{source}/{rejection.where}"} - self.seen
+        if not self.catalog.entries(sorted(keys)):
+            return rejection
+        return replace(rejection, reason=f"{rejection.reason}; what it said before stays, until it is removed")
 
     def _groups(self, documents: Iterable[Accepted]) -> Iterator[list[Accepted]]:
         group: list[Accepted] = []

@@ -97,7 +97,7 @@ class Reader:
         if self._dense is None and self.has_dense and self._is_made("dense", MANIFEST):
             from indexes.dense import DenseIndex
 
-            self._dense = DenseIndex.open(self.folder / "dense")
+            self._dense = DenseIndex.open(self.folder / "dense", device=self.shelf.settings.device)
         return self._dense
 
     def _is_made(self, name: str, sign: str) -> bool:

@@ -3,8 +3,9 @@
 Each is loaded on first use; readers load lxml and pdfium only when a file of their format is met.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from engine.lazy import lazily
 
 if TYPE_CHECKING:
     from engine.documents.source import Columns, Source, open_source
@@ -13,16 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "Source", "Splitter", "check_text", "open_source"]
 
-_HOME = {"Splitter": "splitter", "check_text": "text"}
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'engine.documents' has no attribute {name!r}")
-    value = getattr(import_module(f"engine.documents.{_HOME.get(name, 'source')}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Columns": "engine.documents.source",
+        "Source": "engine.documents.source",
+        "Splitter": "engine.documents.splitter",
+        "check_text": "engine.documents.text",
+        "open_source": "engine.documents.source",
+    },
+)

@@ -3,8 +3,9 @@
 The public names are loaded on first use; pandas, matplotlib, torch and the JVM only by what needs them.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from engine.lazy import lazily
 
 if TYPE_CHECKING:
     from engine.evaluation.measures import Evaluation, evaluate
@@ -28,29 +29,20 @@ __all__ = [
     "write_run",
 ]
 
-_HOME = {
-    "Comparison": "significance",
-    "Evaluation": "measures",
-    "Qrels": "qrels",
-    "Question": "questions",
-    "Run": "runs",
-    "compare": "significance",
-    "evaluate": "measures",
-    "read_qrels": "qrels",
-    "read_questions": "questions",
-    "read_run": "runs",
-    "write_qrels": "qrels",
-    "write_run": "runs",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'engine.evaluation' has no attribute {name!r}")
-    value = getattr(import_module(f"engine.evaluation.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Comparison": "engine.evaluation.significance",
+        "Evaluation": "engine.evaluation.measures",
+        "Qrels": "engine.evaluation.qrels",
+        "Question": "engine.evaluation.questions",
+        "Run": "engine.evaluation.runs",
+        "compare": "engine.evaluation.significance",
+        "evaluate": "engine.evaluation.measures",
+        "read_qrels": "engine.evaluation.qrels",
+        "read_questions": "engine.evaluation.questions",
+        "read_run": "engine.evaluation.runs",
+        "write_qrels": "engine.evaluation.qrels",
+        "write_run": "engine.evaluation.runs",
+    },
+)

@@ -3,8 +3,9 @@
 `CrossEncoder` scores question-passage pairs, `BiEncoder` turns texts into vectors; both are loaded on first use.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from engine.lazy import lazily
 
 if TYPE_CHECKING:
     from engine.models.biencoder import BiEncoder
@@ -12,14 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BiEncoder", "CrossEncoder"]
 
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'engine.models' has no attribute {name!r}")
-    value = getattr(import_module(f"engine.models.{name.lower()}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(
+    __name__, {"BiEncoder": "engine.models.biencoder", "CrossEncoder": "engine.models.crossencoder"}
+)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import TrainingError
+from engine.ragged import ranges
 from engine.training.examples import Group, group_of, record_of, sample
 from engine.training.recipes import Recipe
 from engine.training.spool import Spool
@@ -92,9 +93,7 @@ class Draws:
             chosen = np.random.default_rng([self._recipe.seed, turn if self._recipe.redraw else 0])
             groups = chosen.permutation(len(self._counts))
             counts = self._counts[groups]
-            starts = np.cumsum(counts) - counts
-            rows = np.repeat(groups, counts)
-            slots = np.arange(len(rows)) - np.repeat(starts, counts)
+            rows, slots = np.repeat(groups, counts), ranges(0, counts)
             # Whole groups first, then the order: so many negatives to a positive, however many are wanted in all.
             pairs = np.stack([rows, slots], axis=1)[: self.size]
             shuffled = np.random.default_rng([self._recipe.seed, turn, 1]).permutation(len(pairs))

@@ -297,12 +297,9 @@ def _write_rest(source: Path, made: Path, vocabulary: Vocabulary, ids: Sequence[
     for name, content in rewritten.items():
         write(made / name, [json.dumps(content, ensure_ascii=False, indent=1).encode()])
     weights = {path.name for path in source.glob("*.safetensors")}  # but not those of a module in a folder of its own
-    done, left = {*rewritten, *weights}, (*registry.LEFT_THERE, *_OF_THE_OLD, ".*")
-    for path in sorted(source.rglob("*")):
-        name = path.relative_to(source).as_posix()
-        wanted = any(fnmatch(name, pattern) for pattern in (*registry.DOWNLOADED, "README.md", "LICENSE*"))
-        if path.is_file() and wanted and name not in done and not any(fnmatch(name, pattern) for pattern in left):
-            write(made / name, [path.read_bytes()])
+    for name in registry.model_files(source):
+        if name not in {*rewritten, *weights} and not any(fnmatch(name, pattern) for pattern in _OF_THE_OLD):
+            write(made / name, [(source / name).read_bytes()])
 
 
 def _token_id(value: Any, new: Mapping[int, int]) -> Any:

@@ -376,6 +376,7 @@ def test_a_file_that_broke_is_not_pruned(tmp_path, collection):
     (folder / "b.txt").write_bytes(b"\0\1\2" * 100)
     report = collection.update([open_source(str(folder))], prune=True)
     assert (report.rejected, report.removed, collection.keys()) == (1, 0, ["docs/a.txt", "docs/b.txt"])
+    assert "what it said before stays" in report.rejections[0].reason
 
 
 def test_after_a_write_the_catalog_is_one_file(collection, tmp_path):

@@ -51,8 +51,11 @@ _FORMATS = {
 PLAIN_TEXT = _TEXT
 
 # Document formats that fouille cannot read: reported, where files of other kinds are only counted.
-_FOREIGN = ".doc .dot .rtf .ppt .pptx .odp .xls .xlsx .ods .pages .wpd .djvu .mobi .azw3 .ps .chm"
-_REFUSED = frozenset(_FOREIGN.split())
+_REFUSED = {
+    **dict.fromkeys((".doc", ".dot", ".rtf", ".pages", ".wpd", ".mobi", ".azw3", ".chm"), "DOCX, ODT or PDF"),
+    **dict.fromkeys((".ppt", ".pptx", ".odp", ".djvu", ".ps"), "PDF"),
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), "CSV"),
+}
 
 
 def extension_of(name: str) -> str:
@@ -68,7 +71,8 @@ def format_of(name: str) -> Format | None:
 def refusal(name: str) -> str | None:
     """Why a document of a kind that is not read here is refused, by its name; None where it may be read."""
     extension = extension_of(name)
-    return f"{extension[1:].upper()} is not read here; save it as DOCX, ODT or PDF" if extension in _REFUSED else None
+    form = _REFUSED.get(extension)
+    return f"{extension[1:].upper()} is not read here; save it as {form}" if form else None
 
 
 def whole_reader(form: Format) -> WholeReader:
