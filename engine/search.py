@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.documents.text import normalise
+from engine.documents.text import check_text, normalise
 from engine.errors import CollectionDamaged, InvalidOption, InvalidQuestion, ModelNotFound
 from engine.reader import check_encoder
 from engine.records import FirstStage, Hit, LongPassages, Passage, Ranking, SearchOptions, SearchResult
@@ -72,6 +72,8 @@ def clean(question: str) -> str:
     Raises:
         InvalidQuestion: nothing is left.
     """
+    if not isinstance(question, str):
+        raise InvalidQuestion(f"a question is text, not {type(question).__name__}")
     readable = question.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
     if not (text := normalise(readable).strip()):
         raise InvalidQuestion("the question is empty", hint="ask something, in quotes")
@@ -131,13 +133,18 @@ def _check(options: SearchOptions) -> None:
         value = getattr(options, name)
         if value is not None:
             parse(name, value, where=name)
-    if not isinstance(options.keys, str | None):
+    if options.keys is not None and not _is_text(options.keys):
         raise InvalidOption(f"{options.keys!r} is no glob", where="keys")
     if not isinstance(options.where, Mapping):
         raise InvalidOption(f"{options.where!r} is no mapping", where="where")
     for name, asked in options.where.items():
-        if not all(isinstance(value, str) for value in (asked if isinstance(asked, list | tuple) else [asked])):
+        if not all(map(_is_text, (name, *(asked if isinstance(asked, list | tuple) else [asked])))):
             raise InvalidOption(f"{name} is compared as text, not with {asked!r}", where="where")
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text that the catalog can be asked for."""
+    return isinstance(value, str) and check_text(value) is None
 
 
 def _begin(reader: "Reader", options: SearchOptions) -> None:

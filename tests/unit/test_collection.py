@@ -631,7 +631,23 @@ def test_what_is_no_document_is_rejected(collection):
     assert (report.added, str(report.rejections[0])) == (3, "document 1: is no Document but a dict")
 
 
-@pytest.mark.parametrize("options", [{"k1": "beaucoup"}, {"where": None}, {"per_document": 0}, {"interpolate": -1}])
+@pytest.mark.parametrize("question", [None, b"chat"])
+def test_a_question_that_is_no_text_is_refused(collection, question):
+    with pytest.raises(InvalidQuestion, match="is text, not"):
+        collection.search(question, FIRST)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k1": "beaucoup"},
+        {"where": None},
+        {"where": {"a": "caf\udce9"}},
+        {"keys": "caf\udce9*"},
+        {"per_document": 0},
+        {"interpolate": -1},
+    ],
+)
 def test_options_that_mean_nothing_are_named(collection, options):
     with pytest.raises(InvalidOption, match=next(iter(options))):
         collection.search("chat", SearchOptions(rerank=False, **options))
