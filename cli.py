@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import FouilleError
 from engine.records import SearchResult
 from engine.settings import data_dir, resolve
 from engine.terminal import evaluation_commands, training_commands
 from engine.terminal import options as flag
-from engine.terminal.given import open_collection, search_options, settings_of
+from engine.terminal.complaints import line_of
+from engine.terminal.given import nothing_found, open_collection, search_options, settings_of
+from engine.terminal.output import complain, remark, report, say, say_to_a_program
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from engine.collection import Collection
 
@@ -44,33 +45,11 @@ app = typer.Typer(
 
 @dataclass(slots=True)
 class Run:
-    """What `main` needs to know of the command line it runs."""
+    """What `main` needs to know of the command line it runs: whose it is, and what to say where Ctrl-C ends it."""
 
     debug: bool = False
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _say_to_a_program(text: str) -> None:
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale, as JSON wants it
-    _say(text)
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"fouille: {sanitise_line(text)}\n")
-
-
-def _report(record: object, output: str, render: "Callable[[Style], str]") -> None:
-    """Write a record as JSON, or as `render` shows it."""
-    if output == "json":
-        from engine.terminal.formats import to_json
-
-        _say_to_a_program(to_json(record))
-    else:
-        _say(render(Style.of(sys.stdout)))
+    command: str | None = None
+    interrupted: str = "interrupted"
 
 
 def _version(asked: bool) -> None:
@@ -81,7 +60,7 @@ def _version(asked: bool) -> None:
             number = version("fouille")
         except PackageNotFoundError:
             number = "(not installed: run from its source)"
-        _say(f"fouille {number}")
+        say(f"fouille {number}")
         raise typer.Exit
 
 
@@ -94,7 +73,8 @@ def fouille(
     ] = False,
 ) -> None:
     """Search French documents in two stages: BM25 and a bi-encoder propose passages, a cross-encoder orders them."""
-    context.ensure_object(Run).debug = debug
+    run = context.ensure_object(Run)
+    run.debug, run.command = debug, context.invoked_subcommand
     if context.invoked_subcommand is None:
         sys.stderr.write(f"{context.get_help()}\n")
         raise typer.Exit(ERROR)
@@ -133,14 +113,16 @@ def index(
     from engine.terminal.indexing import Asked, bring_up_to_date
     from engine.terminal.tables import add_report, add_report_record
 
+    if not rebuild:
+        context.ensure_object(Run).interrupted = "interrupted: run it again to go on"
     settings = settings_of(context)
     columns = Columns(id=id_column, title=title_column, text=text_column)
     opened = [open_source(spec, columns=columns) for spec in sources]
     asked = Asked(first_stage, encoder, reranker, splitter)
-    done = bring_up_to_date(settings, opened, asked, prune=prune, rebuild=rebuild, strict=strict, notify=_complain)
+    done = bring_up_to_date(settings, opened, asked, prune=prune, rebuild=rebuild, strict=strict, notify=complain)
     for notice in done.notices:
-        _complain(notice)
-    _report(add_report_record(done), output, partial(add_report, done))
+        complain(notice)
+    report(add_report_record(done), output, partial(add_report, done))
 
 
 @app.command(epilog='\b\nExample:\n  fouille search "comment figer la première ligne ?" -c aide -k 5 --in "*/scalc/*"')
@@ -183,12 +165,15 @@ def search(
     with open_collection(settings) as target:
         result = target.search(question, options)
     for notice in result.notices:
-        _complain(notice)
-    _show(result, output, qid, full=full, explain=explain)
+        complain(notice)
+    if result.hits or output != "text":
+        _show(result, output, qid, full=full, explain=explain)
+    else:
+        complain(nothing_found(options, "--"))
     if timing:
-        from engine.terminal.render import timing as timing_line
+        from engine.terminal.render import timing as timing_lines
 
-        sys.stderr.write(f"{timing_line(result.timings)}\n")
+        remark(timing_lines(result.timings, Style.of(sys.stderr).width))
     if not result.hits:
         raise typer.Exit(NO_HIT)
 
@@ -197,16 +182,13 @@ def _show(result: SearchResult, output: str, qid: str, *, full: bool, explain: b
     if output == "text":
         from engine.terminal.render import render
 
-        if result.hits:
-            _say(render(result, Style.of(sys.stdout), full=full, explained=explain))
-        else:
-            _complain("no passage found")
+        say(render(result, Style.of(sys.stdout), full=full, explained=explain))
         return
     from engine.terminal.formats import FORMATS, as_trec
 
     text = as_trec(result, qid) if output == "trec" else FORMATS[output](result)
     if text:
-        _say_to_a_program(text)
+        say_to_a_program(text)
 
 
 @app.command(epilog="\b\nExample:\n  fouille shell -c aide")
@@ -222,7 +204,6 @@ def shell(
 
     Lines may also come from a pipe; then the exit code is 2 when one of them failed.
     """
-    from engine.collection import Collection
     from engine.terminal.prompt import interact, read_lines
     from engine.terminal.shell import Shell
 
@@ -230,7 +211,7 @@ def shell(
     first = open_collection(settings)
 
     def opener(name: str) -> "Collection":
-        return Collection.open(settings.collection_path(name), settings=settings, shelf=first.shelf)
+        return open_collection(settings, name, shelf=first.shelf)
 
     session = Shell(
         opener,
@@ -255,31 +236,54 @@ def remove(
     collection: flag.Collection = None,
 ) -> None:
     """Remove documents, until their source is indexed again."""
+    from engine.terminal.lookup import keys_at, not_there
+
     with open_collection(settings_of(context)) as target:
         chosen: set[str] = set()
         for wanted in keys:
-            spelt = ([one] if target.document(one) else target.keys(one) for one in flag.spellings(wanted))
-            found: list[str] = next(filter(None, spelt), [])
-            if not found:
-                _complain(f"{wanted}: no such document")
+            if not (found := keys_at(target, wanted)):
+                complain(not_there(target, wanted))
             chosen.update(found)
         removed = target.delete(sorted(chosen))
-    _say(f"removed {removed:,} document{'' if removed == 1 else 's'}")
+    say(f"removed {removed:,} document{'' if removed == 1 else 's'}")
     if not removed:
         raise typer.Exit(NO_HIT)
 
 
-@app.command("list", epilog="\b\nExample:\n  fouille list --format json")
-def list_(output: flag.AsJson = "text") -> None:
-    """List the collections in the user's data folder."""
+@app.command("list", epilog='\b\nExample:\n  fouille list --format json\n  fouille list -c aide --in "aide/scalc/*"')
+def list_(
+    context: typer.Context, collection: flag.Collection = None, keys: flag.In = None, output: flag.AsJson = "text"
+) -> None:
+    """List the collections in the user's data folder, or with -c or --in the keys of one's documents."""
+    if collection is None and keys is None:
+        _list_collections(output)
+    else:
+        _list_keys(context, keys, output)
+
+
+def _list_collections(output: str) -> None:
     from engine.collection import list_collections
     from engine.terminal.tables import collections
 
     found = list_collections(data_dir() / "collections")
     if found or output == "json":
-        _report(found, output, partial(collections, found))
+        report(found, output, partial(collections, found))
     else:
-        _complain(f"no collections in {data_dir()} yet: fouille index FOLDER makes one")
+        complain(f"no collections in {data_dir()} yet: fouille index FOLDER makes one")
+
+
+def _list_keys(context: typer.Context, glob: str | None, output: str) -> None:
+    from engine.terminal.lookup import keys_like
+    from engine.terminal.tables import lines
+
+    with open_collection(settings_of(context)) as target:
+        found = keys_like(target, glob)
+    if found or output == "json":
+        report(found, output, partial(lines, found))
+    else:
+        complain("no documents" if glob is None else f"no document's key matches {glob}")
+    if not found:
+        raise typer.Exit(NO_HIT)
 
 
 @app.command(epilog="\b\nExample:\n  fouille info -c aide")
@@ -289,7 +293,7 @@ def info(context: typer.Context, collection: flag.Collection = None, output: fla
 
     with open_collection(settings_of(context)) as target:
         record = target.info()
-    _report(record, output, partial(pairs, record))
+    report(record, output, partial(pairs, record))
 
 
 @app.command(epilog="\b\nExample:\n  fouille show documents/libreoffice/main0501.html -c aide")
@@ -300,14 +304,14 @@ def show(
     output: flag.AsJson = "text",
 ) -> None:
     """Show a document's text as it was indexed."""
+    from engine.terminal.lookup import document_at, not_there
     from engine.terminal.tables import document, document_record
 
     with open_collection(settings_of(context)) as target:
-        found = next((found for one in flag.spellings(key) if (found := target.document(one))), None)
-    if found is None:
-        _complain(f"{key}: no such document")
-        raise typer.Exit(NO_HIT)
-    _report(document_record(found), output, partial(document, found))
+        if (found := document_at(target, key)) is None:
+            complain(not_there(target, key))
+            raise typer.Exit(NO_HIT)
+    report(document_record(found), output, partial(document, found))
 
 
 @app.command(epilog="\b\nExample:\n  fouille verify -c aide && echo sound")
@@ -320,7 +324,7 @@ def verify(context: typer.Context, collection: flag.Collection = None, output: f
 
     with open_collection(settings_of(context)) as target:
         record = target.verify()
-    _report(record, output, partial(pairs, record))
+    report(record, output, partial(pairs, record))
     if record["state"] == "damaged":
         raise typer.Exit(ERROR)
 
@@ -332,7 +336,7 @@ def doctor(output: flag.AsJson = "text") -> None:
 
     found = examine(resolve())
     record = checks_record(found)
-    _report(record, output, partial(render, found))
+    report(record, output, partial(render, found))
     if not record["works"]:
         raise typer.Exit(ERROR)
 
@@ -352,7 +356,7 @@ def list_models(context: typer.Context, output: flag.AsJson = "text") -> None:
 
     if context.invoked_subcommand is None:
         found = models_record(resolve())
-        _report(found, output, partial(render, found))
+        report(found, output, partial(render, found))
 
 
 @models.command(epilog="\b\nExample:\n  fouille models export fouille-fr-cross-encoder mine")
@@ -363,7 +367,7 @@ def export(
     """Write a model out as sentence-transformers and transformers load it."""
     from engine.models.export import export as write_out
 
-    _say(f"wrote {sanitise_line(str(write_out(name, folder)))}")
+    say(f"wrote {sanitise_line(str(write_out(name, folder)))}")
 
 
 evaluation_commands.mount(app)
@@ -386,12 +390,12 @@ def main(arguments: "Sequence[str] | None" = None) -> None:
         code = 0
     except OSError as error:
         if code != ERROR:
-            _complain(f"the output cannot be written: {error.strerror}")
+            complain(f"the output cannot be written: {error.strerror}")
         code = ERROR
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
-        _complain("interrupted")
+        complain(run.interrupted)
     _leave(code, at_once=arguments is None)
 
 
@@ -413,24 +417,9 @@ def _run(run: Run, arguments: "Sequence[str] | None") -> int:
             import traceback
 
             traceback.print_exc()
-        _complain(_line(error))
+        complain(line_of(error, run.command))
         return ERROR
     return code if isinstance(code, int) else 0
-
-
-def _line(error: Exception) -> str:
-    """What a person reads of an error."""
-    if isinstance(error, FouilleError):
-        return str(error)
-    if hasattr(error, "format_message"):  # Click's, for a wrong flag or argument; where its class lives changes
-        context = getattr(error, "ctx", None)
-        path = "fouille" if context is None else context.command_path
-        return f"{error.format_message().replace('Value error, ', '').rstrip('.')} (see {path} --help)"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return "out of memory (try smaller --batch-tokens or fewer --candidates)"
-    return f"unexpected {type(error).__name__}: {error} (fouille --debug shows where)"
 
 
 def _leave(code: int, *, at_once: bool) -> None:

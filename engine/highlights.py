@@ -1,4 +1,4 @@
-"""Which words of a passage answer to the words of a question: by French stem, whatever their accents and ligatures."""
+"""Which words of a passage match words of a question: those of the same French stem, accents and ligatures aside."""
 
 import re
 import unicodedata
@@ -9,13 +9,12 @@ from engine.records import Span
 from indexes.analysis import STOP_WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import Stemmer
 
 __all__ = ["highlights"]
 
 _WORD = re.compile(r"\w+")
+_KEPT_WORDS = 1 << 14
 _LIGATURES = str.maketrans({"œ": "oe", "æ": "ae"})
 
 
@@ -31,22 +30,31 @@ def _folded(word: str) -> str:
     return "".join(character for character in bare if not unicodedata.combining(character))
 
 
-_SILENT = frozenset(_folded(word) for word in STOP_WORDS)
+_STOP_WORDS = frozenset(_folded(word) for word in STOP_WORDS)
 
 
-def _stems(text: str) -> "Iterator[tuple[Span, str]]":
-    """Where each telling word stands, and its stem; elided articles (l', qu') are words of their own, and silent."""
+@lru_cache(maxsize=_KEPT_WORDS)
+def _stems(word: str) -> frozenset[str]:
+    """The stems that a word goes by, none for a stop word.
+
+    Snowball tells a participle by its accent (protégée, employés), while many questions are typed without any: so a
+    word goes by the stem of what it is, and by that of its bare letters.
+    """
+    folded = _folded(word)
+    if folded in _STOP_WORDS or (len(folded) == 1 and not folded.isdigit()):
+        return frozenset()
     stem = _stemmer().stemWord
-    for word in _WORD.finditer(text):
-        folded = _folded(word[0])
-        if folded not in _SILENT and (len(folded) > 1 or folded.isdigit()):
-            yield word.span(), stem(folded)
+    spelt = unicodedata.normalize("NFC", word.lower().translate(_LIGATURES))
+    return frozenset({stem(folded), _folded(stem(spelt))})
 
 
 def highlights(question: str, text: str) -> tuple[Span, ...]:
     """Spans of the words of `text` that share a stem with a word of `question`, in order.
 
-    "chevaux" answers to "cheval", "coeur" to "cœur"; stop words answer to nothing.
+    "chevaux" matches "cheval", "protégée" matches "protéger", "coeur" matches "cœur"; stop words match nothing, elided
+    articles (l', qu') among them.
     """
-    wanted = {stem for _, stem in _stems(question)}
-    return tuple(span for span, stem in _stems(text) if stem in wanted) if wanted else ()
+    wanted = frozenset().union(*(_stems(word) for word in _WORD.findall(question)))
+    if not wanted:
+        return ()
+    return tuple(word.span() for word in _WORD.finditer(text) if not wanted.isdisjoint(_stems(word[0])))

@@ -196,7 +196,11 @@ class Writer:
             return found
 
         # What was only removed is removed without the encoder, which may not be at hand.
-        dimension = None if (folder / MANIFEST).exists() else encoder().dimension
+        if (folder / MANIFEST).exists():
+            dimension = None
+        else:
+            self._progress("encoding", 0, None)  # the model is loaded first
+            dimension = encoder().dimension
         with DenseWriter(folder, dimension, {"encoder": self._memory["encoder_hash"]}) as writer:
             bring_up_dense(self.catalog, writer, encoder, self._progress)
 

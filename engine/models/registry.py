@@ -20,9 +20,7 @@ from engine.models.unpacking import unpacked
 from engine.settings import SHIPPED, shipped
 
 __all__ = [
-    "DOWNLOADED",
     "KNOWN",
-    "LEFT_THERE",
     "KnownModel",
     "check_files",
     "describe",
@@ -40,8 +38,8 @@ _HUB_NAME = re.compile(r"(?!.*(?:--|\.\.))[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.ckpt")
 _TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "vocab.txt", "vocab.json")
-DOWNLOADED = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
-LEFT_THERE = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*")
+_DOWNLOADED = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
+_LEFT_THERE = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*")
 """Patterns of the files that a model needs, and of those that it does not: of other formats and other runs."""
 _SECONDS_TO_ANSWER = 5.0
 _WAYS_OUT = (
@@ -140,10 +138,20 @@ def fetch(name_or_path: str | Path) -> Path:
         if name in SHIPPED:
             raise ModelNotFound("this copy of fouille ships without it", where=name, hint=_WAYS_OUT)
         if not _HUB_NAME.fullmatch(name) or name.startswith(("./", "../")):
-            raise ModelNotFound("no such model folder", where=name, hint=_WAYS_OUT)
+            raise ModelNotFound("no such model folder", where=name, hint=_hint(name))
         folder = _download(name)
     check_files(folder)
     return folder
+
+
+def _hint(name: str) -> str:
+    """The ways out; before them the known model that may have been meant, where there is one of nearly this name."""
+    from difflib import get_close_matches
+
+    known = {model.name.casefold(): model.name for model in obtainable()}
+    known |= {folded.rpartition("/")[2]: full for folded, full in known.items()}
+    close = [known[folded] for folded in get_close_matches(name.casefold(), known, n=1, cutoff=0.75)]
+    return f"did you mean {close[0]}? Else {_WAYS_OUT}" if close and close != [name] else _WAYS_OUT
 
 
 def check_files(folder: Path) -> None:
@@ -179,7 +187,7 @@ def refuse_pickles(folder: Path) -> None:
 
 def model_files(folder: Path) -> list[str]:
     """The files of a folder that belong to its model, by their path there: those of a download, card and licence."""
-    wanted, left = (*DOWNLOADED, "README.md", "LICENSE*"), (*LEFT_THERE, ".*")
+    wanted, left = (*_DOWNLOADED, "README.md", "LICENSE*"), (*_LEFT_THERE, ".*")
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     return [name for name in names if _matches(name, wanted) and not _matches(name, left)]
 
@@ -243,7 +251,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]  # httpx or httpx2, by version
 
     if constants.HF_HUB_OFFLINE:
-        raise ModelNotFound("not on this machine, and HF_HUB_OFFLINE forbids a download", where=name, hint=_WAYS_OUT)
+        raise ModelNotFound("not on this machine, and HF_HUB_OFFLINE forbids a download", where=name, hint=_hint(name))
 
     try:
         files = {file.rfilename for file in HfApi().model_info(name, timeout=_SECONDS_TO_ANSWER).siblings or ()}
@@ -254,14 +262,16 @@ def _download(name: str) -> Path:
         return Path(
             snapshot_download(
                 name,
-                allow_patterns=list(DOWNLOADED),
-                ignore_patterns=list(LEFT_THERE),
+                allow_patterns=list(_DOWNLOADED),
+                ignore_patterns=list(_LEFT_THERE),
                 etag_timeout=_SECONDS_TO_ANSWER,
             )
         )
     except HfHubHTTPError as error:
         code = error.response.status_code
         problem = "no such model on the hub" if code in {401, 404} else f"the hub refuses it (HTTP {code})"
-        raise ModelNotFound(f"not on this machine, and {problem}", where=name, hint=_WAYS_OUT) from error
+        raise ModelNotFound(f"not on this machine, and {problem}", where=name, hint=_hint(name)) from error
     except (HTTPError, OSError) as error:
-        raise ModelNotFound("not on this machine, and the hub cannot be reached", where=name, hint=_WAYS_OUT) from error
+        raise ModelNotFound(
+            "not on this machine, and the hub cannot be reached", where=name, hint=_hint(name)
+        ) from error

@@ -1,17 +1,25 @@
 """What a command line amounts to: its settings, the collection that they name, the options of a search."""
 
+import shlex
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import CollectionNotFound
 from engine.records import SearchOptions
-from engine.settings import Settings, resolve
+from engine.settings import Settings, parse, resolve
+from engine.terminal.options import collection_names
+from engine.terminal.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     import typer
 
     from engine.collection import Collection
+    from engine.models.shelf import Shelf
 
-__all__ = ["open_collection", "search_options", "settings_of"]
+__all__ = ["filters", "nothing_found", "open_collection", "search_options", "settings_of"]
+
+_NAMES_SHOWN = 5
 
 
 def settings_of(context: "typer.Context") -> Settings:
@@ -19,15 +27,44 @@ def settings_of(context: "typer.Context") -> Settings:
     return resolve({field.name: context.params.get(field.name) for field in fields(Settings)})
 
 
-def open_collection(settings: Settings) -> "Collection":
-    """The collection that the settings name; raises as `Collection.open`."""
+def open_collection(settings: Settings, name: str | None = None, *, shelf: "Shelf | None" = None) -> "Collection":
+    """A collection by name or path, else the one that the settings name.
+
+    Args:
+        settings: where bare names lie, and how its models run.
+        name: which one.
+        shelf: models already in memory.
+
+    Raises:
+        CollectionNotFound: there is none; names one that may have been meant.
+        FouilleError: as `Collection.open`.
+    """
     from engine.collection import Collection
 
-    return Collection.open(settings.collection_path(), settings=settings)
+    name = settings.collection if name is None else name
+    try:
+        return Collection.open(settings.collection_path(name), settings=settings, shelf=shelf)
+    except CollectionNotFound as error:
+        raise CollectionNotFound(error.what, where=error.where, hint=_other_than(name) or error.hint) from None
 
 
-def search_options(settings: Settings, **chosen: Any) -> SearchOptions:
-    """What to search with: what the settings say, the collection's own choice where they are silent."""
+def _other_than(name: str) -> str | None:
+    """Which collection to take where there is none of this name; None where none suggests itself."""
+    known = collection_names()
+    if name == Settings().collection and known:
+        more = ", …" if len(known) > _NAMES_SHOWN else ""
+        return f"choose one with -c NAME: {', '.join(known[:_NAMES_SHOWN])}{more}"
+    return did_you_mean(name, known)
+
+
+def search_options(settings: Settings, *, per_document: int | None = None, **chosen: Any) -> SearchOptions:
+    """What to search with: what the settings say, the collection's own choice where they are silent.
+
+    Raises:
+        InvalidOption: `per_document` is no count.
+    """
+    if per_document is not None:
+        parse("k", per_document, where="--per-document")
     return SearchOptions(
         candidates=settings.candidates,
         first_stage=settings.first_stage,
@@ -36,5 +73,22 @@ def search_options(settings: Settings, **chosen: Any) -> SearchOptions:
         k1=settings.k1,
         b=settings.b,
         long_passages=settings.long_passages,
+        per_document=per_document,
         **chosen,
     )
+
+
+def filters(options: SearchOptions, mark: str = "") -> list[str]:
+    """What restricts a search to some documents, as it was asked, each name behind `mark`."""
+    asked = [] if options.keys is None else [("in", options.keys)]
+    for name, values in options.where.items():
+        several: Iterable[str] = [values] if isinstance(values, str) else values
+        asked += [("where", f"{name}={value}") for value in several]
+    # What is typed behind a flag goes through a shell first.
+    return [f"{mark}{name} {shlex.quote(value) if mark == '--' else value}" for name, value in asked]
+
+
+def nothing_found(options: SearchOptions, mark: str) -> str:
+    """What to say of a search without hits: also what kept others out, its names behind `mark`."""
+    asked = " ".join(filters(options, mark))
+    return f"no passage found under {asked}" if asked else "no passage found"

@@ -14,9 +14,13 @@ from engine.models import registry
 from engine.models.shelf import Shelf
 from engine.records import AddReport
 from engine.settings import Settings
-from engine.terminal.progress import progress
+from engine.terminal.progress import LOADING, progress
 
 __all__ = ["Asked", "bring_up_to_date"]
+
+# What goes on while every bar stands full: the encoder loads; then indexes are written and the reranker's tokens kept.
+_ENCODES = {"encoding": LOADING}
+_ENDS = {"finishing": "writing the indexes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ def bring_up_to_date(
     path, shelf = settings.collection_path(), Shelf(settings)
     if rebuild and generations(path):
         # Not opened first: a rebuild is what mends a collection that cannot be.
-        with progress() as report:
+        # Whether it will be encoded is not known before the old one is read: what waits is called by its end.
+        with progress(_ENDS | _ENCODES) as report:
             return Collection.rebuild(
                 path, sources, shelf=shelf, prune=prune, strict=strict, progress=report, **asdict(asked)
             )
@@ -70,7 +75,8 @@ def bring_up_to_date(
         target = Collection.create(path, shelf=shelf, **wanted)
         if wanted["first_stage"] is None and target.memory["first_stage"] == "bm25":
             notify(f"the encoder {target.memory['encoder']} is not on this machine: BM25 alone; see fouille models")
-    with target, progress() as report:
+    encodes = asked.encoder is not None or (asked.first_stage or target.memory["first_stage"]) != "bm25"
+    with target, progress(_ENCODES | _ENDS if encodes else _ENDS) as report:
         stage = _wanted_stage(target, asked, path)
         if not strict:
             _reconcile(target, asked, stage)

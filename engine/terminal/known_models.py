@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.settings import SHIPPED, Settings
+from engine.terminal.render import fold
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
 
 __all__ = ["models_record", "render"]
 
+_INDENT = "    "
 _HOW = """\
 Any other model: give its folder, or its name where there is a network, and it is downloaded once.
   fouille index FOLDER -c NAME --encoder intfloat/multilingual-e5-base --reranker BAAI/bge-reranker-v2-m3
@@ -75,7 +77,9 @@ def render(models: list[dict[str, Any]], style: Style) -> str:
             if model["kind"] == kind:
                 lines += _model(model, style)
         blocks.append("\n".join(lines))
-    return "\n\n".join([*blocks, _HOW])
+    about, *commands = _HOW.split("\n")
+    how = [*_set_in(about, style, ""), *(line for one in commands for line in _set_in(one, style, "", "      "))]
+    return "\n\n".join([*blocks, "\n".join(how)])
 
 
 def _model(model: Mapping[str, Any], style: Style) -> Iterator[str]:
@@ -83,18 +87,39 @@ def _model(model: Mapping[str, Any], style: Style) -> Iterator[str]:
     mark = style.paint("✓", "green") if here else " "
     default = style.paint(" (default)", "cyan") if model["default_for"] else ""
     yield f"{mark} {style.paint(sanitise_line(model['name']), 'bold')}{default}"
-    millions = model["parameters_millions"]
-    facts = [model["family"], f"{millions} M parameters" if millions else None, model["licence"]]
-    described = "; ".join(filter(None, facts))
-    if described:
-        yield style.paint(f"    {described}", "dim")
-    yield f"    {model['good_for']}"
-    figures = [f"{percent:.1f} on {protocol}" for protocol, percent in (model["published"] or {}).items()]
-    if measured := "; ".join(
-        filter(None, [model["measured"], f"MRR@10 {', '.join(figures)}, by its card" if figures else None])
-    ):
-        yield f"    {measured}"
+    for line in _set_in(_described(model), style):
+        yield style.paint(line, "dim")
+    yield from _set_in(model["good_for"], style)
+    yield from _set_in(_measured(model), style)
     if model["ships"]:
-        yield "    ships with fouille"
+        yield f"{_INDENT}ships with fouille"
     else:
-        yield f"    {sanitise_line(model['folder']) if here else 'not on this machine'}"
+        # A path is left whole, to be copied.
+        yield _INDENT + (sanitise_line(model["folder"]) if here else "not on this machine")
+
+
+def _described(model: Mapping[str, Any]) -> str:
+    millions = model["parameters_millions"]
+    return "; ".join(
+        filter(None, [model["family"], f"{millions} M parameters" if millions else None, model["licence"]])
+    )
+
+
+def _measured(model: Mapping[str, Any]) -> str:
+    figures = [f"{percent:.1f} on {protocol}" for protocol, percent in (model["published"] or {}).items()]
+    published = f"MRR@10 {', '.join(figures)}, by its card" if figures else None
+    return "; ".join(filter(None, [model["measured"], published]))
+
+
+def _set_in(text: str, style: Style, margin: str = _INDENT, further: str | None = None) -> Iterator[str]:
+    """The lines of `text`, none where it is empty, set in by `margin` and folded between words.
+
+    What is folded goes on behind the margin `further`, else behind the same.
+    """
+    if len(margin + text) <= style.width:
+        yield from [margin + text] if text else []
+        return
+    further = margin if further is None else further
+    first, *rest = fold(text, style.width - max(len(margin), len(further)))
+    yield margin + first
+    yield from (further + line for line in rest)

@@ -72,8 +72,8 @@ def interact(shell: Shell, terminal: IO[str]) -> None:
 
 
 def _toolbar(shell: Shell) -> "StyleAndTextTuples":
-    collection, mode, took = shell.status()
-    return [("bold", f" {collection} "), ("", f"│ {mode} │ {took} │ .help ")]
+    collection, *parts = shell.status()
+    return [("bold", f" {collection} "), ("", "".join(f"│ {part} " for part in (*parts, ".help")))]
 
 
 def _history(shell: Shell) -> "History":

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from engine.records import Hit, SearchResult, Span
 from engine.terminal.sanitise import sanitise_line, sanitise_spans
-from engine.terminal.style import Style, cell_width
+from engine.terminal.style import PLAIN, Style, cell_width
 
-__all__ = ["EXCERPT_LINES", "explain", "explain_hit", "fold", "passage", "place", "render", "timing"]
+__all__ = ["EXCERPT_LINES", "explain", "explain_hit", "fold", "fold_between", "passage", "place", "render", "timing"]
 
 EXCERPT_LINES = 6
 _INDENT = "    "
@@ -70,6 +70,18 @@ def fold(line: str, width: int) -> list[str]:
     folded = [_joined(line, words) for words in _fill(line, width, _EVERY_BREAK)]
     margin = line[: len(line) - len(line.lstrip(" "))]
     return [margin + folded[0], *folded[1:]] if folded and len(margin) < width // 2 else folded or [""]
+
+
+def fold_between(parts: Iterable[str], separator: str, width: int) -> list[str]:
+    """Parts in a row, as lines of at most `width` cells that end between two of them."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and cell_width(longer := f"{lines[-1]} {separator} {part}") <= width:
+            lines[-1] = longer
+        else:
+            # What follows may still push the separator onto this line.
+            lines[-1:] = [*(f"{line} {separator}" for line in lines[-1:]), part]
+    return lines
 
 
 def _wrap(text: str, lit: Sequence[Span], width: int, breaks: re.Pattern[str]) -> list[Line]:
@@ -179,17 +191,18 @@ def explain(result: SearchResult) -> str:
     return " → ".join(steps)
 
 
-def timing(timings: Mapping[str, float]) -> str:
-    """The parts of a search in milliseconds, the total last."""
+def timing(timings: Mapping[str, float], width: int = PLAIN.width) -> str:
+    """The parts of a search in milliseconds, the total last, on lines of at most `width` cells."""
     names = [name for name in timings if name != "total"] + ["total"] * ("total" in timings)
-    return " · ".join(f"{name.replace('_', ' ')} {timings[name] * 1000:.1f} ms" for name in names)
+    parts = (f"{name.replace('_', ' ')} {timings[name] * 1000:.1f} ms" for name in names)
+    return "\n".join(fold_between(parts, "·", width))
 
 
 def render(result: SearchResult, style: Style, *, full: bool = False, explained: bool = False) -> str:
     """The hits, best first, one block each; empty when there are none."""
     blocks = [_hit(hit, style, full=full, explained=explained) for hit in result.hits]
     if explained:
-        blocks.insert(0, style.paint(explain(result), "dim"))
+        blocks.insert(0, "\n".join(style.paint(line, "dim") for line in fold(explain(result), style.width)))
     return "\n\n".join(blocks)
 
 
@@ -203,5 +216,6 @@ def _hit(hit: Hit, style: Style, *, full: bool, explained: bool) -> str:
     lines = [f"{head}  {style.paint(title or key, 'bold')}", _INDENT + source]
     lines += [_INDENT + line for line in passage(hit, style, full=full)]
     if explained:
-        lines.append(_INDENT + style.paint(explain_hit(hit), "dim"))
+        shown = fold(explain_hit(hit), max(_LEAST_WIDTH, style.width - len(_INDENT)))
+        lines += [_INDENT + style.paint(line, "dim") for line in shown]
     return "\n".join(lines)

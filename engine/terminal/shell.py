@@ -1,21 +1,27 @@
 """The interactive shell's state and what its lines do; `prompt.py` brings the lines in."""
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import IO, TYPE_CHECKING
 
 from engine.errors import FouilleError, InvalidOption
 from engine.records import Hit, SearchOptions, SearchResult
+from engine.terminal.given import filters, nothing_found
 from engine.terminal.render import render, timing
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import PLAIN, Style
+from engine.terminal.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from engine.collection import Collection
 
 __all__ = ["Shell"]
+
+_FILTER_SHOWN = 30
+# What hints call by its flag, the shell calls by its command; `--rebuild` and the like stay flags of other commands.
+_FLAG = re.compile(r"--([a-z][a-z0-9-]*)|-c(?= NAME)")
 
 
 @dataclass(slots=True)
@@ -39,6 +45,7 @@ class Shell:
     full: bool = False
     last: SearchResult | None = None
     finished: bool = False
+    _asked: SearchOptions | None = None
     _notices: tuple[str, ...] = ()
 
     def attempt(self, line: str) -> bool:
@@ -53,7 +60,9 @@ class Shell:
             self.complain("stopped")
         except BrokenPipeError:
             raise
-        except (FouilleError, OSError) as error:
+        except FouilleError as error:
+            self.complain(_in_the_shell_s_words(error))
+        except OSError as error:
             self.complain(str(error))
         except Exception as error:  # noqa: BLE001 - a shell that holds models and indexes open does not end over a line
             self.complain(f"unexpected {type(error).__name__}: {error}")
@@ -79,14 +88,14 @@ class Shell:
 
         command = COMMANDS.get(name)
         if command is None:
-            close = get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean .{close[0]}?" if close else ".help lists them; a leading space makes it a question"
+            meant = did_you_mean(name, COMMANDS, mark=".")
+            hint = meant or ".help lists them; a leading space makes it a question"
             raise InvalidOption(f"no command is called .{sanitise_line(name)}", hint=hint)
         command.run(self, argument.strip())
 
     def _search(self, question: str) -> None:
         result = self.collection.search(question, self.options)
-        self.last = result
+        self.last, self._asked = result, self.options
         # The same notice at every question would only hide the answers.
         for notice in result.notices:
             if notice not in self._notices:
@@ -97,11 +106,11 @@ class Shell:
         if result.hits:
             self.say(render(result, self.style, full=self.full, explained=self.explained))
         else:
-            self.complain("no passage found")
+            self.complain(nothing_found(self.options, "."))
         if self.interactive or result.hits:
             self.say("")
         if self.timed:
-            self.err.write(f"{timing(result.timings)}\n")
+            self.err.write(f"{timing(result.timings, self.style.width)}\n")
 
     def hit(self, argument: str) -> Hit:
         """The hit of the last search with the rank that the argument names.
@@ -123,7 +132,7 @@ class Shell:
         """
         opened = self.opener(name)
         self.collection.close()
-        self.collection, self.last = opened, None
+        self.collection, self.last, self._asked = opened, None, None
         self.options = replace(self.options, keys=None, where={})
 
     def say(self, text: str) -> None:
@@ -136,15 +145,41 @@ class Shell:
         self.err.write(f"fouille: {sanitise_line(text)}\n")
         self.err.flush()
 
-    def status(self) -> tuple[str, str, str]:
-        """Collection, mode and last timing, for the toolbar."""
-        options, last = self.options, self.last
-        stage = options.first_stage or (last.first_stage if last else None) or "first stage"
-        if options.rerank is False:
-            mode = f"{stage}, no reranker"
-        elif last is None:
-            mode = stage if options.rerank is None else f"{stage}, reranked"
-        else:
-            mode = f"{stage}, reranked" if last.reranker else f"{stage}, no reranker at hand"
+    def status(self) -> tuple[str, ...]:
+        """Collection, mode, filters and last timing, for the toolbar."""
+        last = self.last
         took = f"{last.timings['total'] * 1000:.0f} ms" if last and "total" in last.timings else "–"
-        return sanitise_line(self.collection.name), mode, took
+        shown = [one if len(one) <= _FILTER_SHOWN else f"{one[:_FILTER_SHOWN]}…" for one in filters(self.options)]
+        parts = [self.collection.name, ", ".join(filter(None, (self._stage(), self._reranked()))), *shown, took]
+        return tuple(map(sanitise_line, parts))
+
+    def _stage(self) -> str:
+        """The first stage of the next search: where the last one asked alike, the one that answered it."""
+        if self.last and self._asked and self._asked.first_stage == self.options.first_stage:
+            return self.last.first_stage
+        return self.options.first_stage or str(self.collection.memory["first_stage"])
+
+    def _reranked(self) -> str:
+        """Whether the next search is reranked, as far as that is known before a search has looked for the model."""
+        options, asked = self.options, self._asked
+        if options.rerank is False:
+            return "no reranker"
+        if self.last and asked and asked.rerank is not False and asked.reranker == options.reranker:
+            return "reranked" if self.last.reranker else "no reranker at hand"
+        return "reranked" if options.rerank or options.reranker else ""
+
+
+def _in_the_shell_s_words(error: FouilleError) -> str:
+    """An error with its flags as commands; what is wrong stays as it is, for it may quote a person."""
+    where = _commands_for_flags(error.where) if isinstance(error.where, str) else error.where
+    return str(FouilleError(error.what, where=where, hint=error.hint and _commands_for_flags(error.hint)))
+
+
+def _commands_for_flags(text: str) -> str:
+    from engine.terminal.shell_commands import COMMANDS
+
+    def command(flag: re.Match[str]) -> str:
+        name = flag[1] or "collection"
+        return f".{name}" if name in COMMANDS else flag[0]
+
+    return _FLAG.sub(command, text.replace("--no-rerank", ".rerank off"))

@@ -9,7 +9,7 @@ from engine.errors import InvalidOption
 from engine.records import FirstStage, LongPassages, SearchOptions
 from engine.settings import parse
 from engine.terminal.options import collection_names, model_names, pairs_of, typed
-from engine.terminal.render import explain_hit
+from engine.terminal.render import explain_hit, fold
 from engine.terminal.sanitise import sanitise, sanitise_line
 from engine.terminal.shell import Shell
 from engine.terminal.tables import columns, pairs
@@ -86,8 +86,11 @@ def _option(
 
 
 def _toggle(name: str, help_: str, field: str) -> Command:
+    """A command that turns something on or off: without an argument it shows which."""
+
     def run(shell: Shell, text: str) -> None:
-        setattr(shell, field, _switch(text) if text else not getattr(shell, field))
+        if text:
+            setattr(shell, field, _switch(text))
         shell.say(f"{name} {_shown(getattr(shell, field))}")
 
     return Command(name, "on|off", help_, run, _on_off)
@@ -98,11 +101,21 @@ def _on_off() -> Sequence[str]:
 
 
 def _explain(shell: Shell, text: str) -> None:
-    if text in _on_off():
+    if text and text not in _on_off():
+        shell.say("\n".join(fold(explain_hit(shell.hit(text)), shell.style.width)))
+        return
+    if text:
         shell.explained = _switch(text)
-        shell.say(f"explain {text}")
-    else:
-        shell.say(explain_hit(shell.hit(text)))
+    shell.say(f"explain {_shown(shell.explained)}")
+
+
+def _reranker(text: str) -> str:
+    """A model's name, once it is seen to be at hand or to be had; else the next search would fail over it."""
+    from engine.models.registry import fetch
+
+    name: str = parse("reranker", text)
+    fetch(name)
+    return name
 
 
 def _open(shell: Shell, text: str) -> None:
@@ -117,7 +130,8 @@ def _open(shell: Shell, text: str) -> None:
         shell.say(sanitise(found.text))
         return
     line = sanitise(found.text[: hit.start]).count("\n") + 1
-    view(sanitise(found.text), line, shell.out, width=shell.style.width, editor=how.strip() == "editor")
+    in_editor = how.strip() == "editor"
+    view(sanitise(found.text), line, shell.out, key=hit.key, width=shell.style.width, editor=in_editor)
 
 
 def _collection(shell: Shell, text: str) -> None:
@@ -132,9 +146,10 @@ def _info(shell: Shell, _: str) -> None:
 
 def _help(shell: Shell, _: str) -> None:
     rows = [(f".{command.name} {command.argument}".rstrip(), command.help) for command in COMMANDS.values()]
+    about = "An option without a value shows it; the value `default` gives it back to the collection."
     shell.say("A line searches; a line that begins with a dot is a command:\n")
     shell.say(columns(rows, shell.style))
-    shell.say("\nAn option without a value shows it; the value `default` gives it back to the collection.")
+    shell.say("\n".join(["", *fold(about, shell.style.width)]))
 
 
 def _quit(shell: Shell, _: str) -> None:
@@ -146,7 +161,7 @@ _TABLE = (
     _option("candidates", "N", "passages that the reranker reads"),
     _option("first-stage", "STAGE", "bm25, dense or hybrid", values=lambda: get_args(FirstStage)),
     _option("rerank", "on|off", "let the cross-encoder order the candidates", _switch, values=_on_off),
-    _option("reranker", "MODEL", "the cross-encoder", values=lambda: model_names("cross-encoder")),
+    _option("reranker", "MODEL", "the cross-encoder", _reranker, values=lambda: model_names("cross-encoder")),
     _option("interpolate", "W", "weight of the first stage beside the cross-encoder"),
     _option("k1", "X", "BM25: how soon a repeated word counts no more"),
     _option("b", "X", "BM25: how much long passages pay"),

@@ -1,34 +1,50 @@
 """Reports as aligned columns: what indexing did, collections, models, checks."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.records import AddReport, Document
+from engine.terminal.render import fold
 from engine.terminal.sanitise import sanitise, sanitise_line
 from engine.terminal.style import Style, cell_width
 
-__all__ = ["add_report", "add_report_record", "collections", "columns", "document", "document_record", "pairs"]
+__all__ = ["add_report", "add_report_record", "collections", "columns", "document", "document_record", "lines", "pairs"]
 
 _GAP = "  "
+_LEAST_WIDTH = 20
+_UNFOLDED = Style(width=sys.maxsize)
+_KINDS_SHOWN = 8
 
 
 def columns(rows: Iterable[Sequence[object]], style: Style, *, header: Sequence[str] = ()) -> str:
-    """Rows as left-aligned columns, numbers to the right; None is left blank, the last column runs free."""
+    """Rows as left-aligned columns, numbers to the right; None is left blank, a last column of text is folded."""
     values = [list(row) for row in rows]
     table = [[_cell(value) for value in row] for row in values]
     heads = [list(header)] if header else []
     widths = [max(map(cell_width, column)) for column in zip(*heads, *table, strict=True)]
     numeric = [all(isinstance(row[at], int | float | None) for row in values) for at in range(len(widths))]
+    margin = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
 
     def line(cells: Sequence[str]) -> str:
         padded = []
-        for cell, width, right in zip(cells, widths, numeric, strict=True):
+        for cell, width, right in zip(cells[:-1], widths[:-1], numeric[:-1], strict=True):
             space = " " * (width - cell_width(cell))
             padded.append(space + cell if right else cell + space)
-        return _GAP.join(padded).rstrip()
+        if numeric[-1]:
+            last = [" " * (widths[-1] - cell_width(cells[-1])) + cells[-1]]
+        else:
+            last = fold(cells[-1], max(_LEAST_WIDTH, style.width - margin))
+        first, *rest = last
+        return "\n".join([_GAP.join([*padded, first]).rstrip(), *(" " * margin + one for one in rest)])
 
-    lines = [style.paint(line(head), "bold") for head in heads]
-    return "\n".join(lines + [line(row) for row in table])
+    shown = [style.paint(line(head), "bold") for head in heads]
+    return "\n".join(shown + [line(row) for row in table])
+
+
+def lines(found: Iterable[str], _: Style) -> str:
+    """One a line."""
+    return "\n".join(map(sanitise_line, found))
 
 
 def _cell(value: object) -> str:
@@ -60,16 +76,41 @@ def pairs(record: Mapping[str, Any], style: Style, *, depth: int = 0) -> str:
 
 
 def collections(found: Iterable[Mapping[str, Any]], style: Style) -> str:
-    """Collections, one a line: the keys of the first are the columns."""
+    """Collections, one a line: the keys of the first are the columns; then what is wrong with those that are damaged.
+
+    Where the lines would be wider than the terminal, they go without the paths, which `fouille info` tells.
+    """
     rows = list(found)
-    header = list(rows[0]) if rows else []
-    return columns([[row.get(name) for name in header] for row in rows], style, header=header)
+    names = [name for name in (rows[0] if rows else ()) if name != "error"]
+    while True:
+        header = [name.replace("_", " ") for name in names]
+        table = columns([[row.get(name) for name in names] for row in rows], _UNFOLDED, header=header)
+        if "path" not in names or max(map(cell_width, table.split("\n"))) <= style.width:
+            break
+        names.remove("path")
+    heading, *rest = table.split("\n")
+    errors = [f"{row.get('name')}: {row['error']}" for row in rows if row.get("error")]
+    return "\n".join([style.paint(heading, "bold"), *rest, *_complaints(errors, style)])
+
+
+def _complaints(errors: Iterable[str], style: Style) -> list[str]:
+    return [style.paint(line, "yellow") for error in errors for line in fold(sanitise_line(error), style.width)]
 
 
 def _listed(item: object) -> str:
     if isinstance(item, Mapping):
         return sanitise_line(", ".join(f"{name} {_cell(value)}" for name, value in item.items()))
     return _cell(item)
+
+
+def _passed_over(skipped: Mapping[str, int], style: Style) -> str:
+    """How many files were of kinds that are not read, and which kinds, the most frequent first."""
+    total = sum(skipped.values())
+    kinds = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
+    shown = [f"{sanitise_line(name)} {count:,}" for name, count in kinds[:_KINDS_SHOWN]]
+    more = ", …" if len(kinds) > _KINDS_SHOWN else ""
+    what = f"{total:,} file{'' if total == 1 else 's'} ({', '.join(shown)}{more})"
+    return columns([("passed over", what)], style)
 
 
 def add_report_record(report: AddReport) -> dict[str, Any]:
@@ -82,6 +123,7 @@ def add_report_record(report: AddReport) -> dict[str, Any]:
         "rejected": report.rejected,
         "passages": report.passages,
         "rejections": [{"where": r.where, "line": r.line, "reason": r.reason} for r in report.rejections],
+        "skipped": dict(report.skipped),
         "seconds": dict(report.seconds),
         "notices": list(report.notices),
     }
@@ -98,8 +140,10 @@ def add_report(report: AddReport, style: Style) -> str:
         header=("documents", ""),
     )
     # Passages are no documents: their line stands apart from the counts above it.
-    lines = counts.split("\n")
-    blocks = ["\n".join([*lines[:-1], "", lines[-1]])]
+    *documents, passages = counts.split("\n")
+    if report.skipped:
+        documents.append(_passed_over(report.skipped, style))
+    blocks = ["\n".join([*documents, "", passages])]
     if report.seconds:
         blocks.append(columns(list(report.seconds.items()), style, header=("seconds", "")))
     if report.rejections:

@@ -1,6 +1,7 @@
 """A document's text in the user's pager or editor."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -18,11 +19,15 @@ __all__ = ["view"]
 _AT_LINE = frozenset({"emacs", "less", "micro", "nano", "nvim", "vi", "view", "vim"})
 
 
-def view(text: str, line: int, out: IO[str], *, width: int, editor: bool = False) -> None:
+# Letters of any script take at most four bytes, and a file's name 255.
+_LONGEST_NAME = 60
+
+
+def view(text: str, line: int, out: IO[str], *, key: str, width: int, editor: bool = False) -> None:
     """Show `text` from `line` on (counted from 1) in `$PAGER`, or a read-only copy of it in `$VISUAL` or `$EDITOR`.
 
-    A pager gets it folded to `width` columns, between words; without a pager it is written to `out`. The copy has a
-    name of its own, never one made from a document's key, and is gone when the program ends.
+    A pager gets it folded to `width` columns, between words; without a pager it is written to `out`. The copy is named
+    after the last part of the document's `key`, in a folder of its own, and is gone when the program ends.
 
     Raises:
         InvalidOption: the variable is unset or names nothing that can be run.
@@ -39,10 +44,19 @@ def view(text: str, line: int, out: IO[str], *, width: int, editor: bool = False
         out.write(f"{text}\n")
         return
     with tempfile.TemporaryDirectory(prefix="fouille-") as folder:
-        copy = Path(folder, "document.txt")
+        copy = Path(folder, _safe_name(key))
         copy.write_text(text, encoding="utf-8")
         copy.chmod(0o400)
         _run(command, copy, line)
+
+
+def _safe_name(key: str) -> str:
+    """A text file's name for a document: no path, nothing that a program or a shell reads as more than a name.
+
+    It ends in .txt whatever the document was, or a pager's filters would take the text for a PDF.
+    """
+    name = re.sub(r"[^\w.-]+", "_", key.rpartition("/")[2]).strip("._-").removesuffix(".txt")
+    return f"{name[:_LONGEST_NAME] or 'document'}.txt"
 
 
 def _fold(text: str, line: int, width: int) -> tuple[str, int]:

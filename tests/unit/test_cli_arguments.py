@@ -52,6 +52,9 @@ def test_no_command_is_a_usage_error_that_helps(capsys: pytest.CaptureFixture[st
         (["search", "x", "--first-stage", "magic"], "--first-stage"),
         (["search", "x", "--nope"], "--nope"),
         (["search", "x", "-c", "nulle-part"], "no such collection"),
+        (["search", "x", "--per-document", "0"], "--per-document: '0' is not a whole number from 1 up"),
+        (["search", "une", "question"], "(question): put the question in quotes (see fouille search --help)"),
+        (["search", "x", "--in"], "(see fouille search --help)"),
         (["info", "-c", ".."], "cannot name a collection"),
         (["index", "/nowhere/at/all"], "/nowhere/at/all"),
     ],
@@ -108,6 +111,42 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setattr(cli, "resolve", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert run("models") == 130
     assert capsys.readouterr().err == "fouille: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [([], "fouille: interrupted: run it again to go on\n"), (["--rebuild"], "fouille: interrupted\n")],
+)
+def test_an_interrupted_index_can_be_run_again(
+    flags: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "settings_of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run("index", "x", *flags) == 130
+    assert capsys.readouterr().err == line
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two folders where collections lie, which are none."""
+    for name in ("aide", "personnel"):
+        (tmp_path / "collections" / name).mkdir(parents=True)
+    monkeypatch.setenv("FOUILLE_DATA_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        (["-c", "pers"], "(did you mean personnel?)"),
+        (["-c", "adie"], "(did you mean aide?)"),
+        (["-c", "xyz"], "(see fouille list"),
+        ([], "(choose one with -c NAME: aide, personnel)"),
+    ],
+)
+def test_a_collection_that_is_not_there_brings_a_suggestion(
+    flags: list[str], hint: str, named: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("info", *flags) == 2
+    assert hint in capsys.readouterr().err
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,27 @@ def test_no_hit_is_exit_1_and_nothing_on_stdout(environment: dict[str, str]) -> 
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "fouille: no passage found\n")
 
 
+def test_no_hit_under_a_filter_names_it_on_one_line(environment: dict[str, str]) -> None:
+    filters = ("--in", "aide/*\x1b[2J\n", "--where", "langue=fr")
+    done = fouille(environment, "search", "chevaux", "--no-rerank", *filters)
+    assert done.stderr == "fouille: no passage found under --in 'aide/* ' --where langue=fr\n"
+
+
+def test_a_key_that_is_not_there_brings_a_suggestion(environment: dict[str, str]) -> None:
+    for command in ("show", "remove"):
+        done = fouille(environment, command, "cheval.txt")
+        assert done.returncode == 1
+        assert done.stderr == "fouille: cheval.txt: no such document (did you mean ferme/cheval.txt?)\n"
+
+
+def test_list_prints_the_keys_of_a_collection(environment: dict[str, str]) -> None:
+    assert fouille(environment, "list", "-c", "default").stdout == "ferme/cheval.txt\nferme/pain.md\nferme/piege.txt\n"
+    one = fouille(environment, "list", "--in", "*.md", "--format", "json")
+    assert (one.returncode, json.loads(one.stdout)) == (0, ["ferme/pain.md"])
+    none = fouille(environment, "list", "--in", "nulle*")
+    assert (none.returncode, none.stdout, none.stderr) == (1, "", "fouille: no document's key matches nulle*\n")
+
+
 def test_no_hit_is_a_header_in_csv(environment: dict[str, str]) -> None:
     done = fouille(environment, "search", "xylophone", "--format", "csv")
     assert done.returncode == 1
@@ -167,7 +188,7 @@ def test_ctrl_c_is_130_and_frees_the_lock(environment: dict[str, str]) -> None:
         assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
-    assert (process.returncode, errors) == (130, "fouille: interrupted\n")
+    assert (process.returncode, errors) == (130, "fouille: interrupted: run it again to go on\n")
     done = fouille(environment, "index", "-", "-c", "interrompue", stdin='{"id": "a", "text": "un"}\n')
     assert done.returncode == 0, done.stderr
 

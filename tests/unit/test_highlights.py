@@ -19,6 +19,11 @@ def lit(question, text):
         ("comment geler la ligne", "Geler les lignes", ["Geler", "lignes"]),
         ("le la les", "le la les", []),
         ("", "rien", []),
+        ("protéger", "Une espèce protégée, des espèces protégées.", ["protégée", "protégées"]),
+        ("employé", "Une employée, des employés, employer.", ["employée", "employés", "employer"]),
+        ("meublée", "Un studio meublé.", ["meublé"]),
+        ("décédée", "Il est décédé.", ["décédé"]),
+        ("protegee", "Une espèce protégée.", ["protégée"]),
         ("1789", "En 1789, 17 89", ["1789"]),
     ],
 )

@@ -289,3 +289,11 @@ def test_a_damaged_copy_in_the_cache_is_passed_over(tmp_path, monkeypatch, index
         (snapshot / name).write_text("{}")
     (snapshot / "model.safetensors.index.json").write_text(index)
     assert registry.locate("someone/something") is None
+
+
+def test_a_model_s_misspelt_name_brings_a_suggestion():
+    with pytest.raises(ModelNotFound, match=r"did you mean BAAI/bge-reranker-v2-m3\? Else give"):
+        registry.fetch("bge-rerankr-v2-m3")
+    with pytest.raises(ModelNotFound) as caught:
+        registry.fetch("rien-de-tel")
+    assert "did you mean" not in str(caught.value)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import CollectionNotFound, InvalidOption, InvalidQuestion
+from engine.errors import CollectionNotFound, InvalidOption, InvalidQuestion, ModelNotFound
 from engine.records import Document, Hit, SearchOptions, SearchResult
 from engine.terminal.prompt import completions, read_lines
 from engine.terminal.shell import Shell
 from engine.terminal.shell_commands import COMMANDS
-from engine.terminal.viewer import view
+from engine.terminal.viewer import _safe_name, view
 
 TEXT = "Premier paragraphe.\nLe cheval trotte.\x1b]52;c;QQ==\x07"
 HIT = Hit("ferme/a.txt", 1, "Le cheval trotte.", "Ferme", 20, 37, None, 2, {}, 1, 0.5, ((3, 9),), 1, 7.0)
@@ -27,6 +27,7 @@ class OneHit:
         self.name = name
         self.asked: list[tuple[str, SearchOptions]] = []
         self.closed = False
+        self.memory = {"first_stage": "hybrid"}
 
     def search(self, question: str, options: SearchOptions) -> SearchResult:
         self.asked.append((question, options))
@@ -36,6 +37,9 @@ class OneHit:
             raise InvalidQuestion("the question is empty")
         if question == "stop":
             raise KeyboardInterrupt
+        if question == "sans modèle":
+            hint = "do without: --no-rerank, --first-stage bm25, or --rebuild"
+            raise ModelNotFound("no --k such model", where="--first-stage dense", hint=hint)
         return SearchResult(question, (HIT,), {"total": 0.012}, ("no reranker at hand",), 100, 0, "hybrid")
 
     def document(self, key: str) -> Document:
@@ -98,7 +102,6 @@ def test_a_question_may_begin_with_a_dot(shell: Shell, line: str) -> None:
         (".k 20", "k", 20),
         (".candidates 200", "candidates", 200),
         (".rerank off", "rerank", False),
-        (".reranker un/modele", "reranker", "un/modele"),
         (".first-stage dense", "first_stage", "dense"),
         (".in aide/*", "keys", "aide/*"),
         (".where langue=fr", "where", {"langue": ("fr",)}),
@@ -171,11 +174,45 @@ def test_explain_shows_one_hit(shell: Shell) -> None:
     assert said(shell).endswith("bm25 7.0000 (#1)\n")
 
 
-@pytest.mark.parametrize("line", [".explain 2", ".explain", ".open 0", ".open x"])
+@pytest.mark.parametrize("line", [".explain 2", ".open 0", ".open x"])
 def test_a_rank_that_is_not_there_is_refused(shell: Shell, line: str) -> None:
     shell.attempt("cheval")
     assert not shell.attempt(line)
     assert "is no rank (1 to 1)" in complained(shell)
+
+
+@pytest.mark.parametrize("name", ["full", "timing", "explain"])
+def test_a_switch_without_a_value_is_shown_and_stays(shell: Shell, name: str) -> None:
+    for line in (f".{name}", f".{name} on", f".{name}"):
+        assert shell.attempt(line)
+    assert said(shell) == f"{name} off\n{name} on\n{name} on\n"
+
+
+def test_a_reranker_is_looked_for_at_once(shell: Shell, tmp_path: Path) -> None:
+    assert not shell.attempt(".reranker un/modele")
+    assert "un/modele" in complained(shell)
+    assert ".rerank off" in complained(shell)
+    assert shell.options.reranker is None
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    assert shell.attempt(f".reranker {tmp_path}")
+    assert shell.options.reranker == str(tmp_path)
+
+
+def test_hints_name_commands_of_the_shell(shell: Shell) -> None:
+    assert not shell.attempt("sans modèle")
+    assert complained(shell) == (
+        "fouille: .first-stage dense: no --k such model (do without: .rerank off, .first-stage bm25, or --rebuild)\n"
+    )
+
+
+def test_a_hint_to_choose_a_collection_is_the_shell_s(shell: Shell) -> None:
+    def none(_: str) -> Any:
+        raise CollectionNotFound("no such collection", hint="choose one with -c NAME: aide")
+
+    shell.opener = none
+    assert not shell.attempt(".collection default")
+    assert complained(shell).endswith("(choose one with .collection NAME: aide)\n")
 
 
 def test_explain_before_a_search_is_refused(shell: Shell) -> None:
@@ -204,6 +241,12 @@ def test_a_notice_is_not_repeated(shell: Shell) -> None:
 def test_no_hit_is_said_and_is_no_failure(shell: Shell) -> None:
     assert shell.attempt("rien")
     assert complained(shell) == "fouille: no passage found\n"
+
+
+def test_no_hit_under_a_filter_names_it(shell: Shell) -> None:
+    for line in (".in aide/*", ".where langue=fr", "rien"):
+        assert shell.attempt(line)
+    assert complained(shell) == "fouille: no passage found under .in aide/* .where langue=fr\n"
 
 
 def test_an_interrupt_stops_the_search_and_keeps_the_shell(shell: Shell) -> None:
@@ -242,9 +285,31 @@ def test_open_writes_a_harmless_text_where_there_is_no_terminal(shell: Shell) ->
 
 
 def test_the_toolbar_names_collection_mode_and_last_timing(shell: Shell) -> None:
-    assert shell.status() == ("ferme", "first stage", "–")
+    assert shell.status() == ("ferme", "hybrid", "–")
     shell.attempt("cheval")
     assert shell.status() == ("ferme", "hybrid, no reranker at hand", "12 ms")
+
+
+def test_the_toolbar_knows_no_reranker_missing_that_was_not_asked_for(shell: Shell) -> None:
+    for line in (".rerank off", "cheval"):
+        shell.attempt(line)
+    assert shell.status()[1] == "hybrid, no reranker"
+    shell.attempt(".rerank on")
+    assert shell.status()[1] == "hybrid, reranked"
+    shell.attempt(".rerank default")
+    assert shell.status()[1] == "hybrid"
+
+
+def test_the_toolbar_shows_the_stage_of_the_next_search(shell: Shell) -> None:
+    for line in (".first-stage bm25", "cheval", ".first-stage dense"):
+        shell.attempt(line)
+    assert shell.status()[1] == "dense, no reranker at hand"
+
+
+def test_the_toolbar_shows_filters(shell: Shell) -> None:
+    shell.attempt(".in aide/*")
+    shell.attempt(".where langue=fr")
+    assert shell.status() == ("ferme", "hybrid", "in aide/*", "where langue=fr", "–")
 
 
 @pytest.mark.parametrize(
@@ -287,15 +352,29 @@ def program(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_pager_opens_a_folded_copy_at_the_hit(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAGER", str(program))
-    view("un deux trois quatre\ncinq", 2, io.StringIO(), width=10)
-    expected = (["+4"], "0o400", "document.txt", "un deux\ntrois\nquatre\ncinq")
+    view("un deux trois quatre\ncinq", 2, io.StringIO(), key="ferme/a b.txt", width=10)
+    expected = (["+4"], "0o400", "a_b.txt", "un deux\ntrois\nquatre\ncinq")
     assert (tmp_path / "seen").read_text() == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("aide/savon.md", "savon.md.txt"),
+        ("table.csv#12", "table.csv_12.txt"),
+        ("../..", "document.txt"),
+        ("-rf $(x);\x1b[2J", "rf_x_2J.txt"),
+        ("é" * 300, "é" * 60 + ".txt"),
+    ],
+)
+def test_a_copy_is_named_after_its_document_safely(key: str, name: str) -> None:
+    assert _safe_name(key) == name
 
 
 def test_an_editor_opens_an_unfolded_copy(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", f"{program} --clean")
-    view("un deux trois quatre\ncinq", 2, io.StringIO(), width=10, editor=True)
+    view("un deux trois quatre\ncinq", 2, io.StringIO(), key="a", width=10, editor=True)
     assert "un deux trois quatre\\ncinq" in (tmp_path / "seen").read_text()
     assert (tmp_path / "seen").read_text().startswith("(['--clean', '+2']")
 
@@ -304,19 +383,19 @@ def test_an_editor_opens_an_unfolded_copy(program: Path, tmp_path: Path, monkeyp
 def test_a_pager_that_cannot_run_is_an_error(pager: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAGER", pager)
     with pytest.raises(InvalidOption, match="cannot be run"):
-        view("texte", 1, io.StringIO(), width=80)
+        view("texte", 1, io.StringIO(), key="a", width=80)
 
 
 def test_without_an_editor_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.delenv("EDITOR", raising=False)
     with pytest.raises(InvalidOption, match=r"\$EDITOR"):
-        view("texte", 1, io.StringIO(), width=80, editor=True)
+        view("texte", 1, io.StringIO(), key="a", width=80, editor=True)
 
 
 def test_without_a_pager_the_text_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PAGER", raising=False)
     monkeypatch.setenv("PATH", "")
     out = io.StringIO()
-    view("un deux", 1, out, width=80)
+    view("un deux", 1, out, key="a", width=80)
     assert out.getvalue() == "un deux\n"

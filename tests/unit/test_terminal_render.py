@@ -161,6 +161,10 @@ def test_timing_ends_with_the_total() -> None:
     assert timing({"total": 0.25, "first_stage": 0.0125}) == "first stage 12.5 ms · total 250.0 ms"
 
 
+def test_a_timing_breaks_between_its_parts() -> None:
+    assert timing({"first_stage": 0.0125, "total": 0.25}, 22) == "first stage 12.5 ms ·\ntotal 250.0 ms"
+
+
 @pytest.mark.parametrize(("text", "cells"), [("été", 3), ("e\u0301", 1), ("漢字", 4), ("l’œuvre…", 8), ("😀", 2)])
 def test_width_is_counted_in_cells(text: str, cells: int) -> None:
     assert cell_width(text) == cells

@@ -2,7 +2,10 @@
 
 import io
 import json
+import re
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,7 @@ def test_a_report_s_record_has_every_count_and_reason() -> None:
         "rejected": 1,
         "passages": 0,
         "rejections": [{"where": "a.jsonl", "line": 3, "reason": "no field \x1b[31mtext"}],
+        "skipped": {},
         "seconds": {},
         "notices": [],
     }
@@ -75,8 +79,29 @@ def test_pairs_set_a_mapping_in_below_its_name() -> None:
 
 
 def test_collections_are_one_a_line() -> None:
-    found = [{"name": "aide", "documents": 424, "error": None}]
-    assert collections(found, PLAIN) == "name  documents  error\naide        424"
+    found = [{"name": "aide", "documents": 424, "first_stage": "bm25", "error": None}]
+    assert collections(found, PLAIN) == "name  documents  first stage\naide        424  bm25"
+
+
+def test_collections_tell_below_them_what_is_damaged() -> None:
+    found = [{"name": "aide", "documents": None, "error": "CURRENT is \x1b[31mgone"}]
+    assert collections(found, PLAIN) == "name  documents\naide\naide: CURRENT is gone"
+
+
+def test_collections_leave_out_paths_that_do_not_fit() -> None:
+    found = [{"name": "aide", "path": "/" + "x" * 40, "documents": 424}]
+    assert "/xxx" in collections(found, Style(width=80))
+    assert collections(found, Style(width=40)) == "name  documents\naide        424"
+
+
+def test_a_last_column_of_text_is_folded_between_words() -> None:
+    shown = columns([("une ligne", "des mots qui ne tiennent pas")], Style(width=31))
+    assert shown == "une ligne  des mots qui ne\n           tiennent pas"
+
+
+def test_a_report_names_the_kinds_of_files_that_were_passed_over() -> None:
+    report = AddReport(skipped=Counter({".log": 3, ".e\x1b[31mml": 4, "no extension": 2}))
+    assert "\npassed over  9 files (.eml 4, .log 3, no extension 2)\n" in add_report(report, PLAIN)
 
 
 def test_a_document_is_shown_page_by_page() -> None:
@@ -142,27 +167,83 @@ def test_known_models_say_where_they_lie_and_what_for(tmp_path: Path) -> None:
     assert "not on this machine" in shown
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_known_models_fit_the_terminal_between_words(width: int) -> None:
+    shown = known_models.render(known_models.models_record(resolve()), Style(width=width)).split("\n")
+    assert max(len(line) for line in shown if "/" not in line) <= width
+
+
 def test_without_a_terminal_no_progress_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with progress() as report:
         assert report is None
 
 
-def test_a_terminal_shows_parts_counts_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
 
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
+    def isatty(self) -> bool:
+        return True
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Stderr as a terminal; not a fixture, as pytest takes stderr back before the test."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
+    return stream
+
+
+def last_bars(terminal: Terminal, *, of: int) -> list[str]:
+    """The bars as they were drawn last, without colour."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").strip().split("\n")[-of:]
+
+
+def test_a_terminal_shows_parts_counts_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
     with progress() as report:
         assert report is not None
         report("reading", 7, None)
         report("encoding", 10, 40)
     assert "7 documents" in terminal.getvalue()
     assert "10 of 40 passages" in terminal.getvalue()
+
+
+def test_a_bar_that_is_full_shows_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    with progress() as report:
+        assert report is not None
+        report("bm25", 5, 40)
+        report("bm25", 40, 40)
+    (bar,) = last_bars(terminal, of=1)
+    assert re.fullmatch(r"✓ bm25 \S+ 40 of 40 passages +(\S+/s)? +0:00:0\d", bar.strip())
+
+
+def test_while_every_bar_is_full_the_next_part_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    with progress({"encoding": "loading the model", "finishing": "writing"}) as report:
+        assert report is not None
+        report("bm25", 5, 10)
+        assert "loading the model" not in terminal.getvalue()
+        report("bm25", 10, 10)
+        time.sleep(0.3)  # bars are drawn ten times a second
+        assert "loading the model" in terminal.getvalue()
+        report("encoding", 10, 10)
+        time.sleep(0.3)
+        assert "writing" in terminal.getvalue()
+    assert [bar.split()[1] for bar in last_bars(terminal, of=2)] == ["bm25", "encoding"]
+
+
+def test_encoding_completes_what_had_expected_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    with progress({"encoding": "loading the model"}) as report:
+        assert report is not None
+        report("reading", 103, 104)
+        report("encoding", 0, 10)
+        report("encoding", 10, 10)
+    assert "✓ reading" in terminal.getvalue()
+    assert "103 documents" in last_bars(terminal, of=2)[0]
 
 
 def test_bold_headers_only_in_colour() -> None:

@@ -1,0 +1,36 @@
+"""Documents by the keys and globs that a person types."""
+
+from typing import TYPE_CHECKING
+
+from engine.terminal.options import spellings
+from engine.terminal.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+    from engine.records import Document
+
+__all__ = ["document_at", "keys_at", "keys_like", "not_there"]
+
+
+def document_at(target: "Collection", key: str) -> "Document | None":
+    """The document of a key, however its accents were typed."""
+    return next((found for one in spellings(key) if (found := target.document(one))), None)
+
+
+def keys_like(target: "Collection", glob: str | None) -> list[str]:
+    """The keys of all documents, or of those that match a glob, however its accents were typed; in order."""
+    if glob is None:
+        return target.keys()
+    return next(filter(None, map(target.keys, spellings(glob))), [])
+
+
+def keys_at(target: "Collection", wanted: str) -> list[str]:
+    """The key that was typed, where a document has it, else those that it matches as a glob."""
+    found = document_at(target, wanted)
+    return keys_like(target, wanted) if found is None else [found.key]
+
+
+def not_there(target: "Collection", wanted: str) -> str:
+    """What to say of a key or glob that names no document; of a key also which one may have been meant."""
+    hint = None if set(wanted) & set("*?[") else did_you_mean(spellings(wanted)[1], target.keys())
+    return f"{wanted}: no such document" + (f" ({hint})" if hint else "")

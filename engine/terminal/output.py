@@ -1,0 +1,44 @@
+"""Where the commands write: results to stdout, all else to stderr, a line each."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from engine.terminal.sanitise import sanitise_line
+from engine.terminal.style import Style
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["complain", "remark", "report", "say", "say_to_a_program"]
+
+
+def say(text: str) -> None:
+    """Write a result, already harmless, to stdout in the locale's encoding."""
+    sys.stdout.write(f"{text}\n")
+
+
+def say_to_a_program(text: str) -> None:
+    """Write a result to stdout in UTF-8 whatever the locale, as JSON wants it."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    say(text)
+
+
+def complain(text: str) -> None:
+    """Write an error or a notice to stderr, on one harmless line that says whose it is."""
+    sys.stderr.write(f"fouille: {sanitise_line(text)}\n")
+
+
+def remark(text: str) -> None:
+    """Write to stderr what belongs to a result, but is none, such as its timing; `text` is harmless already."""
+    sys.stderr.write(f"{text}\n")
+
+
+def report(record: object, output: str, render: "Callable[[Style], str]") -> None:
+    """Write a record as JSON, or as `render` shows it."""
+    if output == "json":
+        from engine.terminal.formats import to_json
+
+        say_to_a_program(to_json(record))
+    else:
+        say(render(Style.of(sys.stdout)))
