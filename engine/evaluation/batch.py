@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import generation
+from engine.errors import EvaluationError
+from engine.evaluation.lines import odd_character
 from engine.evaluation.provenance import Provenance
 from engine.evaluation.questions import Question
 from engine.evaluation.resumable import ResumableRun
 from engine.reader import Reader
-from engine.records import Hit, Progress, SearchOptions, SearchResult
+from engine.records import FirstStage, Hit, Progress, SearchOptions, SearchResult
 from engine.search import Plan, plan
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ __all__ = [
 
 _COUNTS = ("name", "documents", "passages", "sequence")
 _REMEMBERED = ("first_stage", "encoder_hash", "splitter", "analysis", "k1", "b", "fusion_weight", "interpolate")
+_MOST_CHECKED = 1_000_000  # documents whose keys are looked at beforehand; later ones when they are found
 _IDENTITY = (*_COUNTS, *_REMEMBERED, "candidates", "long_passages")
 
 
@@ -42,7 +45,9 @@ class RunReport:
         without_hits: questions to which nothing was found; the run has no line for them.
         resumed: questions found answered by an interrupted run.
         seconds: wall time.
-        notices: one line each, as searches gave them.
+        first_stage: which answered.
+        reranker: its name; None where the first stage answered alone.
+        notices: one line each, as searches gave them, and what run was replaced.
     """
 
     questions: int
@@ -50,6 +55,8 @@ class RunReport:
     without_hits: int
     resumed: int
     seconds: float
+    first_stage: FirstStage
+    reranker: str | None
     notices: tuple[str, ...]
 
 
@@ -78,15 +85,17 @@ def run_questions(
         progress: called with ("questions", done, total).
 
     Raises:
-        EvaluationError: a key that no TREC run can hold, or an interrupted run made with other options is in the way.
+        EvaluationError: a key that no TREC run can hold, before anything is searched, or an interrupted run made with
+            other options is in the way.
         StorageError: the system refused to write.
         InvalidOption, ModelNotFound: as a search with these options.
     """
     options = replace(options, per_document=1, highlight=False)
-    with closing(Reader(generation.current(collection.path), collection.shelf)) as reader:
-        chosen = plan(reader, options)
-    settings = {**given_options(options), **_resolved(chosen)}
-    identity, models = collection_identity(collection), _model_hashes(chosen)
+    identity = collection_identity(collection)
+    if identity["documents"] <= _MOST_CHECKED:
+        _check_keys(collection, options)
+    chosen = _planned(collection, options)
+    settings, models = {**given_options(options), **_resolved(chosen)}, _model_hashes(chosen)
     inputs = {"questions": questions_fingerprint(questions)}
     decisive = {"options": settings, "collection": identity, "models": models, "inputs": inputs}
     started = time.monotonic()
@@ -105,7 +114,43 @@ def run_questions(
                 progress("questions", done, len(left))
         seconds = time.monotonic() - started
         writer.finish(Provenance("run", identity, models, settings, inputs, round(seconds, 3)))
-    return RunReport(len(left), lines, without_hits, writer.resumed, seconds, tuple(notices))
+    return RunReport(
+        questions=len(left),
+        lines=lines,
+        without_hits=without_hits,
+        resumed=writer.resumed,
+        seconds=seconds,
+        first_stage=chosen.first_stage,
+        reranker=Path(chosen.reranker.name).name if chosen.reranker else None,
+        notices=(*notices, *writer.replaced),
+    )
+
+
+def _check_keys(collection: "Collection", options: SearchOptions) -> None:
+    """See that a run can name every document that may be found, before the first search.
+
+    Raises:
+        EvaluationError: one has a key that no line of a run can hold.
+    """
+    if options.where:
+        return  # it may leave out just those keys; one that is found is refused when it is written
+    keys = collection.keys(options.keys)
+    odd = [key for key in keys if odd_character(key)]
+    if odd:
+        raise EvaluationError(
+            f"{len(odd):,} of {len(keys):,} documents have keys that a TREC run cannot hold: {odd_character(odd[0])}",
+            where=collection.name,
+            hint="leave them out with --in, or index them under other names",
+        )
+
+
+def _planned(collection: "Collection", options: SearchOptions) -> Plan:
+    """How the collection answers, read at one moment whatever a writer does beside. Raises as a search."""
+    with (
+        closing(Reader(generation.current(collection.path), collection.shelf)) as reader,
+        reader.steady(options.first_stage),
+    ):
+        return plan(reader, options)
 
 
 def given_options(options: SearchOptions) -> dict[str, Any]:
@@ -118,14 +163,30 @@ def given_options(options: SearchOptions) -> dict[str, Any]:
 
 def _resolved(chosen: Plan) -> dict[str, Any]:
     """Values that the options left unset, as the plan resolved them."""
-    values: dict[str, Any] = {"first_stage": chosen.first_stage}
+    values: dict[str, Any] = {"first_stage": chosen.first_stage, **_first_stage_parameters(chosen)}
     if chosen.encoder is not None:
         values["encoder_precision"] = chosen.encoder.precision
     if chosen.reranker is not None or chosen.first_stage == "hybrid":
         values["candidates"] = chosen.candidates
     if chosen.reranker is not None:
-        values |= {name: getattr(chosen.reranker, name) for name in ("precision", "draft_precision", "max_length")}
+        values |= {name: getattr(chosen.reranker, name) for name in ("precision", "max_length")}
         values |= {"interpolate": chosen.interpolate, "long_passages": chosen.long_passages}
+        # Where all candidates are ranked none is drafted: they are scored once.
+        if chosen.candidates > chosen.k and chosen.reranker.draft_precision is not None:
+            values["draft_precision"] = chosen.reranker.draft_precision
+    return values
+
+
+def _first_stage_parameters(chosen: Plan) -> dict[str, float]:
+    """What `fouille tune` may change of the first stage, as far as it takes part."""
+    values: dict[str, float] = {}
+    if chosen.first_stage != "dense":
+        from indexes.bm25 import DEFAULT_B, DEFAULT_K1
+
+        values["k1"] = DEFAULT_K1 if chosen.k1 is None else chosen.k1
+        values["b"] = DEFAULT_B if chosen.b is None else chosen.b
+    if chosen.first_stage == "hybrid":
+        values["fusion_weight"] = chosen.fusion_weight
     return values
 
 

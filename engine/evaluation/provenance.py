@@ -14,11 +14,34 @@ from typing import Any
 from engine.errors import EvaluationError
 from engine.evaluation.lines import file_error, replacing
 
-__all__ = ["Provenance", "differences", "file_fingerprint", "provenance_path", "read_provenance", "write_provenance"]
+__all__ = [
+    "Provenance",
+    "brief",
+    "differences",
+    "file_fingerprint",
+    "made_from",
+    "made_otherwise",
+    "provenance_path",
+    "read_provenance",
+    "unfair_differences",
+    "write_provenance",
+]
 
 _PACKAGES = ("fouille", "numpy", "torch", "tokenizers", "faiss-cpu", "faiss-gpu-cu12", "pyserini")
 _VOLATILE = frozenset({"made", "seconds", "speed"})  # differ between any two runs and explain nothing
 _DERIVED = "options.truncated"  # derived from the other options; absent after a resume
+_DECISIVE = ("options", "collection", "models", "inputs")
+_VALUES_SHOWN = 6
+_WHOLE = 20  # characters up to which a value is shown whole
+# What two runs must share for their measures to say which system is better.
+_SHARED = frozenset(
+    {
+        *(f"collection.{name}" for name in ("documents", "passages", "sequence", "sha256")),
+        *(f"options.{name}" for name in ("k", "depth", "precision", "encoder_precision", "max_length")),
+        "inputs.questions",
+    }
+)
+_FILTERS = ("options.keys", "options.where.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +124,56 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[
         for name in dict.fromkeys([*left, *right])
         if left.get(name) != right.get(name) and name.partition(".")[0] not in _VOLATILE and name != _DERIVED
     ]
+
+
+def made_otherwise(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Options, collection, models and inputs that an earlier record has otherwise than a later one; "" where none."""
+    parts = []
+    for section in _DECISIVE:
+        changed = differences({section: before.get(section, {})}, {section: after.get(section, {})})
+        shown = [_former(name.removeprefix(f"{section}."), value) for name, value, _ in changed]
+        if len(shown) > _VALUES_SHOWN:
+            shown[_VALUES_SHOWN:] = ["…"]
+        if shown:
+            parts.append(f"other {section}: {', '.join(shown)}")
+    return "; ".join(parts)
+
+
+def _former(name: str, value: object) -> str:
+    return f"no {name}" if value is None else f"{name} {brief(value)}"
+
+
+def unfair_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Those `differences` that make it unfair to compare the measures of two runs.
+
+    They are other documents, questions, models of one name, precision, length or depth, where both records tell; and a
+    filter of one search alone. What makes two systems two, such as their stages and weights, is none.
+    """
+    left, right = dict(_flat(one)), dict(_flat(other))
+    same_place = left.get("collection.name") == right.get("collection.name")
+    searches = one.get("command") == other.get("command") == "run"
+
+    def matters(name: str) -> bool:
+        if name.startswith(_FILTERS):
+            return searches
+        if name not in left or name not in right:
+            return False
+        # Sequences count the writes to one collection: those of two say nothing of each other.
+        return name.startswith("models.") or (name in _SHARED and (same_place or name != "collection.sequence"))
+
+    return [difference for difference in differences(one, other) if matters(difference[0])]
+
+
+def made_from(record: Mapping[str, Any], fingerprint: str) -> bool:
+    """Whether what has this fingerprint is among the inputs of a record, as a first stage's run is of its reranking."""
+    inputs = record.get("inputs")
+    return isinstance(inputs, Mapping) and fingerprint in inputs.values()
+
+
+def brief(value: object) -> str:
+    """A value of a provenance as a person compares it: a hash by its beginning."""
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= _WHOLE else f"{text[:12]}…"
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

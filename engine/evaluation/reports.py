@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ __all__ = [
     "measures_table",
     "per_question_table",
     "render",
+    "significance_note",
+    "together",
     "tuning_record",
     "tuning_tables",
     "tuning_trials",
@@ -146,6 +148,18 @@ def render(rows: Sequence[Mapping[str, Cell]], form: str) -> str:
     shown = [[_shown(column, row[column]) for column in columns] for row in rows]
     numeric = [all(not isinstance(row[column], str) or _marked(row[column]) for row in rows) for column in columns]
     return _latex(columns, shown, numeric) if form == "latex" else _text(columns, shown, numeric)
+
+
+def together(parts: Iterable[str], form: str) -> str:
+    """Tables as rendered and what else is said, an empty line between them, behind what their format needs."""
+    return "\n\n".join(["% needs booktabs"] * (form == "latex") + list(parts))
+
+
+def significance_note(comparison: Comparison) -> str:
+    """What † means in a table of LaTeX, to stand below it."""
+    baseline = comparison.baseline.translate(_LATEX)
+    meaning = f"differs from {baseline}: randomisation test, $p < 0.05$ after Holm's correction"
+    return f"\\par\\smallskip{{\\footnotesize $^{{\\dagger}}$ {meaning}\\par}}"
 
 
 def _marked(value: Cell) -> bool:

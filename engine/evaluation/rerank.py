@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "Passages",
     "RerankReport",
     "Reranked",
+    "TokenRows",
     "iter_reranked",
     "rerank",
     "score_candidates",
@@ -125,7 +126,7 @@ class RerankReport:
         truncated: pairs whose passage was read only in part.
         resumed: questions found answered by an interrupted run.
         seconds: wall time of tokenising and scoring.
-        notices: one line each for what a person should know.
+        notices: one line each for what a person should know, and what run was replaced.
     """
 
     questions: int
@@ -149,6 +150,7 @@ def rerank(
     reranker: "CrossEncoder",
     output: str | Path,
     *,
+    only: Container[str] | None = None,
     depth: int | None = None,
     interpolate: float | None = None,
     long_passages: LongPassages = "truncate",
@@ -165,6 +167,7 @@ def rerank(
         passages: texts for the run's documents.
         reranker: the cross-encoder.
         output: the TREC run to write.
+        only: rerank these questions of the run alone, say those of some qrels; the others are left out.
         depth: candidates of each question to score; those below are left out. None: all.
         interpolate: W in `logit + W * z`, z the first score standardised over the candidates; None: the model's own.
         long_passages: `truncate`, or `maxp`: score windows, keep the best.
@@ -174,10 +177,15 @@ def rerank(
         progress: called with ("tokens" or "pairs", done, total).
 
     Raises:
-        EvaluationError: a question of the run has no text, a passage of it is not there, or an interrupted run made
-            with other options is in the way.
+        EvaluationError: a question of the run has no text, a passage of it is not there, none of its questions is among
+            `only`, or an interrupted run made with other options is in the way.
         StorageError: the system refused to write.
     """
+    asked = [question for question in run if only is None or question in only]
+    if not asked and len(run):
+        raise EvaluationError(
+            "none of the run's questions is judged", where=run.name, hint="do the qrels belong to it?"
+        )
     given = dict(inputs or {})
     weight = _weight(reranker, interpolate)
     how: dict[str, Any] = {"depth": depth, "interpolate": weight, "long_passages": long_passages}
@@ -186,7 +194,7 @@ def rerank(
     decisive = {**options, "reranker": model, "inputs": given, "passages": dict(passages.identity)}
     started = time.monotonic()
     with ResumableRun(output, decisive, tag=tag, restart=restart) as writer:
-        left = [question for question in run if question not in writer.done]
+        left = [question for question in asked if question not in writer.done]
         count = _Count(progress)
         for answer in iter_reranked(run, questions, passages, reranker, only=left, progress=count.watch, **how):
             writer.add(answer.question, answer.documents, answer.scores)
@@ -197,7 +205,7 @@ def rerank(
             shaped["truncated"] = count.truncated
         models = {Path(reranker.name).name: reranker.hash}
         writer.finish(Provenance("rerank", passages.identity, models, shaped, given, round(seconds, 3)))
-    notices = _notices(run, questions)
+    notices = (*_notices(run, questions), *writer.replaced)
     return RerankReport(len(left), count.pairs, count.tokenised, count.truncated, writer.resumed, seconds, notices)
 
 
@@ -342,8 +350,8 @@ class _Windows:
         self._size = int(min(max(speed * _SECONDS_A_WINDOW, _FEWEST_PAIRS), _MOST_PAIRS))
 
 
-class _Spooled(NamedTuple):
-    """Tokens in a file: row i is `values[starts[i]:starts[i] + lengths[i]]`."""
+class TokenRows(NamedTuple):
+    """Tokens in memory or mapped from a file: row i is `values[starts[i]:starts[i] + lengths[i]]`."""
 
     values: NDArray[Any]
     starts: NDArray[np.int64]
@@ -357,7 +365,7 @@ class _Spooled(NamedTuple):
 
 def _tokenised(
     row_of: Mapping[str, int], passages: Passages, reranker: "CrossEncoder", spool: IO[bytes], progress: Progress | None
-) -> _Spooled:
+) -> TokenRows:
     """Tokens of every passage wanted, row by row as `row_of` says, mapped from a temporary file.
 
     Raises:
@@ -388,4 +396,4 @@ def _tokenised(
         )
     spool.flush()
     values: NDArray[Any] = np.memmap(spool, dtype=dtype, mode="r") if written else np.empty(0, dtype)
-    return _Spooled(values, starts, lengths)
+    return TokenRows(values, starts, lengths)

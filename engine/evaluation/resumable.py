@@ -22,7 +22,15 @@ from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike
 
 from engine.errors import EvaluationError, StorageError
-from engine.evaluation.provenance import Provenance, differences, provenance_path, write_provenance
+from engine.evaluation.provenance import (
+    Provenance,
+    brief,
+    differences,
+    made_otherwise,
+    provenance_path,
+    read_provenance,
+    write_provenance,
+)
 from engine.evaluation.runs import check_ids, checked, format_ranking
 
 __all__ = ["ResumableRun"]
@@ -44,6 +52,7 @@ class ResumableRun:
     Attributes:
         done: questions answered so far, in this or an earlier session.
         resumed: how many were found answered on entering.
+        replaced: a line about the finished run whose place this one took, where it was made otherwise; else empty.
 
     Raises:
         EvaluationError: a partial run made with other options is in the way, or another process is writing this run.
@@ -58,6 +67,7 @@ class ResumableRun:
         self.folder = self.output.with_name(f"{self.output.name}.partial")
         self.done: set[str] = set()
         self.resumed = 0
+        self.replaced: tuple[str, ...] = ()
         # Through JSON and back, so that tuples compare as the lists they are stored as.
         self._options: dict[str, Any] = json.loads(json.dumps({**options, "tag": tag}))
         self._tag, self._restart = tag, restart
@@ -109,7 +119,7 @@ class ResumableRun:
 
     def _refuse_other_options(self, before: Mapping[str, Any]) -> None:
         if changed := differences(before, self._options):
-            shown = ", ".join(f"{name} {_short(one)} then, {_short(other)} now" for name, one, other in changed)
+            shown = ", ".join(f"{name} {brief(one)} then, {brief(other)} now" for name, one, other in changed)
             raise EvaluationError(
                 f"an interrupted run made with other options is in the way: {shown}",
                 where=self.folder,
@@ -155,6 +165,7 @@ class ResumableRun:
             self._sync()
             self._close()
             whole = self._compressed() if self.output.suffix == ".gz" else self.folder / "run"
+            self.replaced = self._replaced_by(provenance)
             provenance_path(self.output).unlink(missing_ok=True)  # never beside a run that it does not describe
             whole.replace(self.output)
         except OSError as error:
@@ -166,6 +177,17 @@ class ResumableRun:
         (self.folder / "lock").unlink(missing_ok=True)
         with suppress(OSError):  # another process may be starting over in it
             self.folder.rmdir()
+
+    def _replaced_by(self, provenance: Provenance) -> tuple[str, ...]:
+        """What to say of the run that stands where this one will; nothing where its making is not known."""
+        before = None
+        with suppress(EvaluationError):
+            before = read_provenance(self.output)
+        if before is None or not self.output.exists():
+            return ()
+        # Through JSON and back, as what stood there went.
+        otherwise = made_otherwise(before, json.loads(json.dumps(provenance.as_json())))
+        return (f"{self.output} replaced a run made with {otherwise}",) if otherwise else ()
 
     def _compressed(self) -> Path:
         """The whole run gzipped, beside itself."""
@@ -195,11 +217,6 @@ class ResumableRun:
                 raise StorageError(f"cannot be written: {failure.strerror or failure}", where=self.folder) from failure
         finally:
             self._lock.release()
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 20 else f"{text[:12]}…"  # hashes
 
 
 def _cut(path: Path, size: int) -> IO[bytes]:

@@ -5,7 +5,7 @@ of candidates with the interpolation's weight. What a stage does not change is c
 vectors and logits are scored once and combined anew for every weight.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import product
@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import generation
-from engine.errors import EvaluationError
+from engine.errors import EvaluationError, InvalidOption
 from engine.evaluation.measures import evaluate, parse_measures
 from engine.evaluation.qrels import Qrels
 from engine.evaluation.questions import Question
 from engine.evaluation.reports import tuning_trials
-from engine.evaluation.rerank import score_candidates
+from engine.evaluation.rerank import TokenRows, score_candidates
 from engine.evaluation.runs import Run
 from engine.evaluation.significance import randomisation_test
+from engine.ragged import offsets_of
 from engine.reader import Reader
 from engine.records import Progress, Ragged, Ranking, SearchOptions
 from engine.search import clean, plan
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
     import pandas
 
     from engine.collection import Collection
+    from engine.models import CrossEncoder
 
 __all__ = ["Grid", "Stage", "Trial", "Tuning", "tune"]
+
+_PASSAGES_AT_ONCE = 4096  # read at a time
 
 Setting = dict[str, float]
 
@@ -126,16 +130,29 @@ def tune(
         progress: called with (stage, done, total).
 
     Raises:
-        EvaluationError: fewer judged questions than folds, or none of them is judged.
+        EvaluationError: fewer than two judged questions a fold.
+        InvalidOption: fewer than two folds.
     """
+    if folds < 2:
+        raise InvalidOption("at least 2", where="--folds")
     judged = [question for question in questions if question.id in qrels]
-    if folds < 2 or len(judged) < 2 * folds:
+    if len(judged) < 2 * folds:
         raise EvaluationError(f"{len(judged)} judged questions are too few for {folds} folds", where=qrels.name)
     fold_of = np.random.default_rng(seed).permutation(len(judged)) % folds
     own = Qrels({question.id: qrels[question.id] for question in judged}, name=qrels.name)
+    options = options or SearchOptions()
+
+    def judge(name: str, settings: Sequence[Setting], values: NDArray[np.float64]) -> Stage:
+        return _judge(name, settings, values, fold_of, seed)
+
     with closing(Reader(generation.current(collection.path), collection.shelf)) as reader:
-        bench = _Bench(reader, judged, own, measure, options or SearchOptions(), grid or Grid(), progress)
-        stages = bench.run(lambda name, settings, values: _judge(name, settings, values, fold_of, seed))
+        # All that the collection is asked is asked of one moment; pairs, which may take hours, are scored from memory.
+        with reader.steady(options.first_stage):
+            bench = _Bench(reader, judged, own, measure, options, grid or Grid(), progress)
+            stages, first = bench.first_stage(judge)
+            candidates = bench.read(first)
+        if candidates is not None:
+            stages.append(bench.rerank(first, candidates, judge))
     return Tuning(measure, folds, len(judged), tuple(stages))
 
 
@@ -159,6 +176,20 @@ def _judge(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Tokens of all passages to rerank: row i belongs to the i-th of `ids`, int64[n], ascending."""
+
+    ids: NDArray[np.int64]
+    tokens: TokenRows
+
+    def of(self, ids: NDArray[np.int64]) -> Ragged:
+        return self.tokens.rows(np.searchsorted(self.ids, ids))
+
+
+Judge = Callable[[str, Sequence[Setting], NDArray[np.float64]], Stage]
+
+
 class _Bench:
     """Scores of every passage that a setting can bring up, computed once, and the stages that combine them."""
 
@@ -180,16 +211,16 @@ class _Bench:
         self.counted = _counted(measure)
         self.keys: dict[int, str] = {}
 
-    def run(self, judge: Callable[[str, list[Setting], NDArray[np.float64]], Stage]) -> list[Stage]:
-        """Every stage that applies, each on top of what the earlier ones chose."""
+    def first_stage(self, judge: Judge) -> tuple[list[Stage], list[Ranking]]:
+        """BM25's stage and the fusion's, those that apply, and the rankings by what they chose."""
         stages: list[Stage] = []
-        first: list[Ranking] | None = None
+        first: list[Ranking] = []
         dense = self._dense() if self.plan.encoder is not None else None
         if self.plan.first_stage != "dense":
             settings = self._bm25_settings()
             stages.append(judge("bm25", settings, self._each("bm25", settings, self._bm25)))
             first = self._bm25(stages[-1].chosen)
-        if first is not None and dense is not None:
+        if stages and dense is not None:
             fuse = self._fusion(first, *dense)
             in_use = self.plan.fusion_weight
             weights = [in_use, *(weight for weight in self.grid.fusion_weight if weight != in_use)]
@@ -198,10 +229,26 @@ class _Bench:
             first = fuse(stages[-1].chosen)
         elif dense is not None:
             first = dense[0]
-        if self.plan.reranker is not None and first is not None:
-            settings = self._rerank_settings()
-            stages.append(judge("rerank", settings, self._each("settings", settings, self._rerank(first))))
-        return stages
+        return stages, first
+
+    def read(self, first: Sequence[Ranking]) -> _Candidates | None:
+        """All that reranking asks of the collection; None without a reranker."""
+        if self.plan.reranker is None:
+            return None
+        ids = np.unique(np.concatenate([ranking.ids for ranking in first]))
+        self._learn_keys(ids.tolist())
+        parts = []
+        for start in range(0, len(ids), _PASSAGES_AT_ONCE):
+            parts.append(self._tokens(ids[start : start + _PASSAGES_AT_ONCE], self.plan.reranker))
+            self._tell("tokens", min(start + _PASSAGES_AT_ONCE, len(ids)), len(ids))
+        lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(part.offsets) for part in parts)])
+        values = np.concatenate([part.values for part in parts] or [np.empty(0, np.uint16)])
+        return _Candidates(ids, TokenRows(values, offsets_of(lengths)[:-1], lengths))
+
+    def rerank(self, first: Sequence[Ranking], candidates: _Candidates, judge: Judge) -> Stage:
+        """The stage of the reranker, over what the first stage ranked."""
+        settings = self._rerank_settings()
+        return judge("rerank", settings, self._each("settings", settings, self._rerank(first, candidates)))
 
     def _each(
         self, part: str, settings: Sequence[Setting], rank: Callable[[Setting], list[Ranking]]
@@ -263,8 +310,8 @@ class _Bench:
         ]
         return [in_use, *(setting for setting in grid if setting != in_use)]
 
-    def _rerank(self, first: Sequence[Ranking]) -> Callable[[Setting], list[Ranking]]:
-        logits = self._logits(first)
+    def _rerank(self, first: Sequence[Ranking], candidates: _Candidates) -> Callable[[Setting], list[Ranking]]:
+        logits = self._logits(first, candidates)
 
         def order(setting: Setting) -> list[Ranking]:
             depth, weight = int(setting["candidates"]), np.float32(setting["interpolate"])
@@ -276,32 +323,29 @@ class _Bench:
 
         return order
 
-    def _logits(self, first: Sequence[Ranking], window: int = 64) -> list[NDArray[np.float32]]:
-        reranker = self.plan.reranker
-        if reranker is None:
-            raise EvaluationError("no reranker at hand")
-
+    def _tokens(self, ids: NDArray[np.int64], reranker: "CrossEncoder") -> Ragged:
         def inputs(missing: NDArray[np.int64]) -> list[str]:
             passages = self.reader.catalog.passages(missing.tolist())
             return [passages[id_].input for id_ in missing.tolist()]
 
-        def tokens_of(ids: NDArray[np.int64]) -> Ragged:
-            return self.reader.tokens.of(ids, reranker, inputs)
+        return self.reader.tokens.of(ids, reranker, inputs)
 
+    def _logits(self, first: Sequence[Ranking], candidates: _Candidates, window: int = 64) -> list[NDArray[np.float32]]:
+        reranker = self.plan.reranker
+        if reranker is None:
+            raise EvaluationError("no reranker at hand")
         logits: list[NDArray[np.float32]] = []
         for start in range(0, len(first), window):
             texts = self.texts[start : start + window]
             ids = [ranking.ids for ranking in first[start : start + window]]
-            scored = score_candidates(reranker, texts, ids, tokens_of, self.plan.long_passages)
+            scored = score_candidates(reranker, texts, ids, candidates.of, self.plan.long_passages)
             logits += [own for own, _ in scored]
             self._tell("rerank", len(logits), len(first))
         return logits
 
     def _values(self, rankings: Sequence[Ranking]) -> NDArray[np.float64]:
         """The measure of each question, documents ranked by their best passage: float64[questions]."""
-        unknown = {id_ for ranking in rankings for id_ in ranking.ids.tolist()} - self.keys.keys()
-        for id_, passage in self.reader.catalog.passages(unknown).items():
-            self.keys[id_] = passage.key
+        self._learn_keys(id_ for ranking in rankings for id_ in ranking.ids.tolist())
         scored: dict[str, dict[str, float]] = {}
         for question, ranking in zip(self.questions, rankings, strict=True):
             best: dict[str, float] = {}
@@ -313,6 +357,11 @@ class _Bench:
         evaluation = evaluate(Run(scored, name="trial"), self.qrels, [self.measure])
         row = {question: place for place, question in enumerate(evaluation.questions)}
         return evaluation.scores[self.measure][[row[question.id] for question in self.questions]]
+
+    def _learn_keys(self, ids: Iterable[int]) -> None:
+        if unknown := set(ids) - self.keys.keys():
+            for id_, passage in self.reader.catalog.passages(unknown).items():
+                self.keys[id_] = passage.key
 
     def _tell(self, stage: str, done: int, total: int) -> None:
         if self.progress:

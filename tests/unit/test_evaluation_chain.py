@@ -356,9 +356,9 @@ def test_command_evaluate_says_where_runs_differ_and_draws(
     assert (tmp_path / "d.png").exists()
     for bad, reason in (
         (("--plot", tmp_path / "d.pdf"), r"\.png or \.svg"),
-        ((*draw, "--plot-measure", "RR"), "RR of"),
+        ((*draw, "--plot-measure", "RR"), "none of the measures"),
     ):
-        with pytest.raises(EvaluationError, match=reason):
+        with pytest.raises(FouilleError, match=reason):
             fouille("evaluate", tmp_path / "b", "--qrels", beir, *bad)
 
 

@@ -68,7 +68,7 @@ def benchmark(
     """Run a named protocol from start to end, with the figures that the models' cards publish beside."""
     from engine.evaluation.benchmark import benchmark as run_protocol
     from engine.evaluation.protocols import protocol_of
-    from engine.evaluation.reports import render
+    from engine.evaluation.reports import render, together
 
     protocol_of(name, limit)  # before a model is loaded
     settings = settings_of(context)
@@ -98,4 +98,4 @@ def benchmark(
         return
     titles = [f"{table.protocol}: {table.title}\n" if output == "text" else "" for table in tables]
     shown = (title + render(table.table(), output) for title, table in zip(titles, tables, strict=True))
-    say("\n\n".join(shown), output)
+    say(together(shown, output), output)

@@ -1,23 +1,26 @@
 """`fouille evaluate`: runs measured against judgements, and compared with a baseline."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from engine.errors import EvaluationError
+from engine.errors import EvaluationError, InvalidOption
 from engine.evaluation.defaults import DEFAULT_MEASURES, PERMUTATIONS
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.evaluation_commands.output import note, say
 
 if TYPE_CHECKING:
-    from engine.evaluation import Comparison, Evaluation, Run
+    from engine.evaluation import Comparison, Evaluation, Qrels, Run
+
+    _Known = tuple[Path, Run, dict[str, Any]]  # a run and what its provenance says
 
 __all__ = ["EXAMPLE", "evaluate"]
 
 EXAMPLE = "\b\nExample:\n  fouille evaluate bm25.trec reranked.trec --qrels qrels.tsv --baseline bm25.trec"
-_HASH_LENGTH = 64
+_MOST_LINES = 12
+_EXPLAINED = {"inputs.questions": " (if only one asked unjudged questions too: run and rerank take --qrels)"}
 
 
 def evaluate(
@@ -48,9 +51,14 @@ def evaluate(
         ),
     ] = None,
     permutations: Annotated[
-        int, typer.Option("--permutations", metavar="N", help="Permutations of the randomisation test.")
-    ] = PERMUTATIONS,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the randomisation test.")] = 0,
+        int | None,
+        typer.Option(
+            "--permutations", metavar="N", help=f"Permutations of the randomisation test. [default: {PERMUTATIONS}]"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Seed of the randomisation test. [default: 0]")
+    ] = None,
 ) -> None:
     """Measure runs against judgements, as trec_eval does, and compare them with a baseline.
 
@@ -58,28 +66,76 @@ def evaluate(
     corrected by Holm over every run and measure shown, and † where the latter says p < 0.05.
     """
     from engine.evaluation.measures import evaluate as measure
-    from engine.evaluation.plots import check_plot_path, plot_recall
+    from engine.evaluation.measures import parse_measures
     from engine.evaluation.qrels import read_qrels
     from engine.evaluation.significance import compare
 
-    if plot is not None:
-        check_plot_path(plot)
-    judgements = read_qrels(qrels)
     paths, at = _listed(runs, baseline)
+    if at is None:
+        _refuse_without("--baseline", {"--permutations": permutations, "--seed": seed})
+    elif len(paths) < 2:
+        raise EvaluationError("no run to compare with the baseline", where=baseline)
+    kind = _kind_of_plot(plot, plot_kind, plot_measure, paths, at)
+    plotted = _plotted_measure(plot_measure, list(parse_measures(measures)))
+    judgements = read_qrels(qrels)
     read = _read(paths)
     evaluations = [measure(run, judgements, measures) for run in read]
     comparison = None
     if at is not None:
-        comparison = compare(evaluations[at], _others(evaluations, at), permutations=permutations, seed=seed)
+        drawn = PERMUTATIONS if permutations is None else permutations
+        comparison = compare(evaluations[at], _others(evaluations, at), permutations=drawn, seed=seed or 0)
     note(warning for evaluation in evaluations for warning in evaluation.warnings)
-    note(_differing(paths))
+    note(_unfair(paths, read, at or 0))
     _show(evaluations, comparison, output, each=per_question)
+    if plot is not None:
+        _draw(plot, kind, plotted, read, judgements, evaluations, at)
+
+
+def _refuse_without(needed: str, flags: Mapping[str, object]) -> None:
+    """See that no flag is given that says nothing without another one.
+
+    Raises:
+        InvalidOption: one is.
+    """
+    for name, value in flags.items():
+        if value is not None:
+            raise InvalidOption(f"says nothing without {needed}", where=name)
+
+
+def _kind_of_plot(
+    plot: Path | None, kind: str | None, measure: str | None, paths: Sequence[Path], baseline: int | None
+) -> str:
+    """What to draw, before anything is computed for it.
+
+    Raises:
+        InvalidOption: the flags do not go together.
+        EvaluationError, StorageError: the plot cannot be drawn of these runs, or written there.
+    """
+    from engine.evaluation.plots import check_plot_path
+
     if plot is None:
-        return
-    if (plot_kind or ("recall" if at is None else "differences")) == "recall":
-        plot_recall(read, judgements, plot)
-    else:
-        _plot_differences(evaluations, at, plot_measure, plot)
+        _refuse_without("--plot", {"--plot-kind": kind, "--plot-measure": measure})
+        return "none"
+    check_plot_path(plot)
+    kind = kind or ("recall" if baseline is None else "differences")
+    if kind == "recall":
+        _refuse_without("--plot-kind differences", {"--plot-measure": measure})
+    elif baseline is None:
+        raise InvalidOption("says nothing without --baseline", where="--plot-kind differences")
+    elif len(paths) != 2:
+        raise EvaluationError("a plot of differences needs a baseline and one other run", where=plot)
+    return kind
+
+
+def _plotted_measure(asked: str | None, measured: Sequence[str]) -> str:
+    """The measure whose differences are plotted.
+
+    Raises:
+        InvalidOption: it is not among those measured.
+    """
+    if asked is not None and asked not in measured:
+        raise InvalidOption(f"is none of the measures {' '.join(measured)}", where=f"--plot-measure {asked}")
+    return asked or ("nDCG@10" if "nDCG@10" in measured else measured[0])
 
 
 def _listed(runs: Sequence[Path], baseline: Path | None) -> tuple[list[Path], int | None]:
@@ -107,23 +163,32 @@ def _others(evaluations: "Sequence[Evaluation]", baseline: int) -> "list[Evaluat
     return [evaluation for place, evaluation in enumerate(evaluations) if place != baseline]
 
 
-def _differing(paths: Sequence[Path]) -> Iterator[str]:
-    """Where the provenance of each run differs from the first one's."""
-    from engine.evaluation.provenance import differences, read_provenance
+def _unfair(paths: Sequence[Path], runs: "Sequence[Run]", reference: int) -> list[str]:
+    """Why it is unfair to compare runs with the baseline, else with the first: a line a reason, not too many."""
+    from engine.evaluation.provenance import brief, read_provenance, unfair_differences
 
-    records = [(path, read_provenance(path)) for path in paths]
-    known = [(path, record) for path, record in records if record is not None]
-    for path, record in known[1:]:
-        first, reference = known[0]
-        differing = [f"{name}: {_brief(one)} / {_brief(other)}" for name, one, other in differences(reference, record)]
-        if differing:
-            yield f"{first.name} and {path.name} differ in " + "; ".join(differing)
+    known = [(path, run, record) for path, run in zip(paths, runs, strict=True) if (record := read_provenance(path))]
+    if len(known) < 2:
+        return []
+    one = next((entry for entry in known if entry[0] == paths[reference]), known[0])
+    lines = [
+        f"{one[0].name} and {path.name} differ in {name}: {brief(left)} / {brief(right)}{_EXPLAINED.get(name, '')}"
+        for path, run, record in known
+        if path != one[0] and not _one_of_the_other(one, (path, run, record))
+        for name, left, right in unfair_differences(one[2], record)
+    ]
+    more = len(lines) - _MOST_LINES
+    return lines if more <= 0 else [*lines[:_MOST_LINES], f"and in {more} more"]
 
 
-def _brief(value: object) -> str:
-    """A value of a provenance as a person compares it: a hash by its beginning."""
-    text = "not set" if value is None else str(value)
-    return f"{text[:12]}…" if len(text) == _HASH_LENGTH else text
+def _one_of_the_other(one: "_Known", other: "_Known") -> bool:
+    """Whether one run was made from the other, as a reranking from its first stage: their records differ by nature."""
+    from engine.evaluation.provenance import file_fingerprint, made_from
+
+    return any(
+        made_from(record, run.fingerprint) or made_from(record, file_fingerprint(path))
+        for (path, run, _), (_, _, record) in ((one, other), (other, one))
+    )
 
 
 def _show(evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", output: str, *, each: bool) -> None:
@@ -133,27 +198,43 @@ def _show(evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", 
     if output == "json":
         say(to_json(reports.evaluation_record(evaluations, comparison, each=each)), output)
         return
-    tables = [reports.measures_table(evaluations, comparison)]
+    say(reports.together(_tables(evaluations, comparison, output, each=each), output), output)
+
+
+def _tables(
+    evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", output: str, *, each: bool
+) -> Iterator[str]:
+    """The tables of a format; of CSV that of the questions stands alone, as what reads it expects one table."""
+    from engine.evaluation import reports
+
+    if each and output == "csv":
+        yield reports.render(reports.per_question_table(evaluations), output)
+        return
+    # In CSV numbers stay numbers: significance stands in the table of comparisons.
+    yield (runs := reports.render(reports.measures_table(evaluations, None if output == "csv" else comparison), output))
     if comparison is not None:
-        tables.append(reports.comparison_table(comparison))
-        if output != "csv":
-            tables.append(reports.changes_table(evaluations, comparison))
+        if r"\dagger" in runs:
+            yield reports.significance_note(comparison)
+        yield reports.render(reports.comparison_table(comparison), output)
+        if output == "text" and (changes := reports.changes_table(evaluations, comparison)):
+            yield reports.render(changes, output)
     if each:
-        tables.append(reports.per_question_table(evaluations))
-    if output == "csv":
-        tables = tables[-1:]  # one table a file: the finest that was asked for
-    say("\n\n".join(reports.render(rows, output) for rows in tables if rows), output)
+        yield reports.render(reports.per_question_table(evaluations), output)
 
 
-def _plot_differences(
-    evaluations: "Sequence[Evaluation]", baseline: int | None, measure: str | None, path: Path
+def _draw(
+    path: Path,
+    kind: str,
+    measure: str,
+    runs: "Sequence[Run]",
+    judgements: "Qrels",
+    evaluations: "Sequence[Evaluation]",
+    baseline: int | None,
 ) -> None:
-    from engine.evaluation.plots import plot_differences
+    from engine.evaluation.plots import plot_differences, plot_recall
 
-    if baseline is None or len(evaluations) != 2:
-        raise EvaluationError("a plot of differences needs a baseline and one other run", where=path)
-    (other,) = _others(evaluations, baseline)
-    measured = list(other.scores)
-    plot_differences(
-        evaluations[baseline], other, measure or ("nDCG@10" if "nDCG@10" in measured else measured[0]), path
-    )
+    if kind == "recall" or baseline is None:
+        plot_recall(runs, judgements, path)
+    else:
+        (other,) = _others(evaluations, baseline)
+        plot_differences(evaluations[baseline], other, measure, path)

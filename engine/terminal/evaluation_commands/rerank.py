@@ -36,6 +36,7 @@ def rerank(
         str | None,
         typer.Option("--corpus", metavar="CORPUS", help="Passages: a BEIR folder, JSONL, TSV or irds:ID; else -c."),
     ] = None,
+    judged: flags.OnlyJudged = None,
     reranker: flag.Reranker = None,
     depth: Annotated[
         int | None, typer.Option("--depth", metavar="N", help="Rerank each question's first N, leave out the others.")
@@ -51,6 +52,7 @@ def rerank(
 ) -> None:
     """Rerank any system's run over a collection or a corpus: all pairs in one stream of full batches."""
     from engine.evaluation.batch import questions_fingerprint
+    from engine.evaluation.qrels import read_qrels
     from engine.evaluation.questions import read_questions
     from engine.evaluation.rerank import rerank as rerank_run
     from engine.evaluation.runs import read_run
@@ -60,7 +62,10 @@ def rerank(
     if corpus is not None and collection is not None:
         raise InvalidOption("both --corpus and -c", hint="passages come from one of them")
     settings = settings_of(context)
-    first, asked = read_run(run), read_questions(questions)
+    first, judgements = read_run(run), read_qrels(judged) if judged else None
+    asked = read_questions(questions, only=judgements)
+    # What the run has no answer to is not reranked, and makes two rerankings no different.
+    reranked = questions_fingerprint([question for question in asked if question.id in first])
     with _passages(settings, corpus) as (passages, memory), progress() as report:
         weight = memory.get("interpolate") if settings.interpolate is None else settings.interpolate
         done = rerank_run(
@@ -69,10 +74,11 @@ def rerank(
             passages,
             cross_encoder(settings, settings.reranker or memory.get("reranker") or settings.reranker_or_default),
             file,
+            only=judgements,
             depth=depth,
             interpolate=weight,
             long_passages=settings.long_passages or memory.get("long_passages") or "truncate",
-            inputs={"run": first.fingerprint, "questions": questions_fingerprint(asked)},
+            inputs={"run": first.fingerprint, "questions": reranked},
             tag=tag,
             restart=restart,
             progress=report,

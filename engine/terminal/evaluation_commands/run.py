@@ -28,9 +28,7 @@ def run(
             "-k", "--k", metavar="N", help="Documents to rank for each question; at least as many are reranked."
         ),
     ] = 1000,
-    judged: Annotated[
-        str | None, typer.Option("--qrels", metavar="QRELS", help="Ask only the questions that these qrels judge.")
-    ] = None,
+    judged: flags.OnlyJudged = None,
     candidates: flag.Candidates = None,
     first_stage: flag.FirstStageOption = None,
     k1: flag.K1 = None,
@@ -67,4 +65,5 @@ def run(
     if done.without_hits:
         note([f"{done.without_hits:,} questions without a hit: no line in the run"])
     speed = done.questions / done.seconds if done.seconds else 0.0
-    note([f"{done.questions:,} questions, {done.lines:,} lines, {speed:,.1f} questions/s: {file}"])
+    answered = f"{done.first_stage}, reranked by {done.reranker}" if done.reranker else done.first_stage
+    note([f"{done.questions:,} questions, {done.lines:,} lines ({answered}), {speed:,.1f} questions/s: {file}"])

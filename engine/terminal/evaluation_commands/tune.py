@@ -84,11 +84,11 @@ def _refuse_others(settings: "Settings", memory: "Mapping[str, Any]") -> None:
 
 
 def _shown(found: "Tuning", output: str) -> str:
-    from engine.evaluation.reports import render, tuning_record, tuning_tables, tuning_trials
+    from engine.evaluation.reports import render, together, tuning_record, tuning_tables, tuning_trials
     from engine.terminal.formats import to_json
 
     if output == "json":
         return to_json(tuning_record(found))
     if output == "csv":
         return render(tuning_trials(found), output)
-    return "\n\n".join(render(rows, output) for rows in tuning_tables(found))
+    return together((render(rows, output) for rows in tuning_tables(found)), output)
