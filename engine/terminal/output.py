@@ -3,13 +3,13 @@
 import sys
 from typing import TYPE_CHECKING
 
-from engine.terminal.sanitise import sanitise_line
+from engine.terminal.sanitise import sanitise, sanitise_line
 from engine.terminal.style import Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["complain", "remark", "report", "say", "say_to_a_program"]
+__all__ = ["complain", "note", "remark", "report", "say", "say_table", "say_to_a_program"]
 
 
 def say(text: str) -> None:
@@ -27,6 +27,17 @@ def say_to_a_program(text: str) -> None:
 def complain(text: str) -> None:
     """Write an error or a notice to stderr, on one harmless line that says whose it is."""
     sys.stderr.write(f"fouille: {sanitise_line(text)}\n")
+
+
+def note(lines: "Iterable[str]") -> None:
+    """Write notices to stderr, a line each."""
+    for line in lines:
+        complain(line)
+
+
+def say_table(text: str, form: str = "text") -> None:
+    """Write a table to stdout, made harmless: as text in the locale's encoding, in any other form in UTF-8."""
+    (say if form == "text" else say_to_a_program)(sanitise(text))
 
 
 def remark(text: str) -> None:

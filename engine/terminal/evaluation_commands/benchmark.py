@@ -9,9 +9,9 @@ import typer
 
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
-from engine.terminal.evaluation_commands.output import note, say
 from engine.terminal.evaluation_commands.rerank import cross_encoder
 from engine.terminal.given import settings_of
+from engine.terminal.output import note, say_table
 from engine.terminal.progress import progress
 
 __all__ = ["PROTOCOLS", "benchmark"]
@@ -94,8 +94,8 @@ def benchmark(
 
         kept = ("protocol", "title", "notices")
         records = [{name: getattr(table, name) for name in kept} | {"rows": table.table()} for table in tables]
-        say(to_json(records), output)
+        say_table(to_json(records), output)
         return
     titles = [f"{table.protocol}: {table.title}\n" if output == "text" else "" for table in tables]
     shown = (title + render(table.table(), output) for title, table in zip(titles, tables, strict=True))
-    say(together(shown, output), output)
+    say_table(together(shown, output), output)

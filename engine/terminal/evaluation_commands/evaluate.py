@@ -9,7 +9,7 @@ import typer
 from engine.errors import EvaluationError, InvalidOption
 from engine.evaluation.defaults import DEFAULT_MEASURES, PERMUTATIONS
 from engine.terminal.evaluation_commands import flags
-from engine.terminal.evaluation_commands.output import note, say
+from engine.terminal.output import note, say_table
 
 if TYPE_CHECKING:
     from engine.evaluation import Comparison, Evaluation, Qrels, Run
@@ -196,9 +196,9 @@ def _show(evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", 
     from engine.terminal.formats import to_json
 
     if output == "json":
-        say(to_json(reports.evaluation_record(evaluations, comparison, each=each)), output)
+        say_table(to_json(reports.evaluation_record(evaluations, comparison, each=each)), output)
         return
-    say(reports.together(_tables(evaluations, comparison, output, each=each), output), output)
+    say_table(reports.together(_tables(evaluations, comparison, output, each=each), output), output)
 
 
 def _tables(

@@ -8,8 +8,8 @@ import typer
 
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
-from engine.terminal.evaluation_commands.output import note
 from engine.terminal.given import open_collection, search_options, settings_of
+from engine.terminal.output import note
 from engine.terminal.progress import progress
 
 __all__ = ["EXAMPLE", "run"]

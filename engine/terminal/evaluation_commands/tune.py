@@ -9,8 +9,8 @@ import typer
 from engine.errors import InvalidOption
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
-from engine.terminal.evaluation_commands.output import note, say
 from engine.terminal.given import open_collection, search_options, settings_of
+from engine.terminal.output import note, say_table
 from engine.terminal.progress import progress
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def tune(
             found = tune_collection(
                 target, asked, judgements, options=options, measure=measure, folds=folds, progress=report
             )
-        say(_shown(found, output), output)
+        say_table(_shown(found, output), output)
         if store and found.chosen:
             target.remember(**found.chosen)
             note(["stored: " + ", ".join(f"{name} {value:g}" for name, value in found.chosen.items())])

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from engine.records import Progress
+from engine.terminal.output import complain
 from engine.terminal.progress import new_bars, progress
 
 __all__ = ["Shown", "shown_training"]
@@ -56,4 +57,4 @@ def shown_training(*, silent: bool = False) -> Iterator[Shown]:
 def _figures(entry: Mapping[str, float]) -> None:
     figures = [f"{name[5:]} {100 * value:.1f}" for name, value in entry.items() if "@" in name]
     if figures:
-        sys.stderr.write(f"fouille: step {entry['step']:,}: {', '.join(figures)} on dev questions\n")
+        complain(f"step {entry['step']:,}: {', '.join(figures)} on dev questions")

@@ -11,8 +11,8 @@ import typer
 from engine.errors import InvalidOption
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
-from engine.terminal.evaluation_commands.output import note
 from engine.terminal.given import open_collection, settings_of
+from engine.terminal.output import note
 from engine.terminal.progress import progress
 
 __all__ = ["EXAMPLE", "mine"]

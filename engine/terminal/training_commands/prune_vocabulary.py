@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from engine.terminal import options as flag
-from engine.terminal.evaluation_commands.output import note
+from engine.terminal.output import note
 from engine.terminal.progress import progress
 
 __all__ = ["EXAMPLE", "prune_vocabulary"]

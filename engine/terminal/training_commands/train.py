@@ -12,8 +12,8 @@ import typer
 from engine.errors import InvalidOption, TrainingError
 from engine.settings import resolve
 from engine.terminal import options as flag
-from engine.terminal.evaluation_commands.output import note
 from engine.terminal.given import open_collection
+from engine.terminal.output import note
 from engine.terminal.training_commands import flags
 from engine.terminal.training_commands.bar import Shown, shown_training
 
