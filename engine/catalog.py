@@ -9,7 +9,7 @@ import json
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -297,12 +297,18 @@ class Catalog:
     @contextmanager
     def steady(self) -> Iterator[None]:
         """All that is read inside is of one moment, whatever others commit or purge meanwhile."""
-        self._all("BEGIN")
         try:
+            self._let_go()  # an interrupt may have come just before the last one was let go
+            self._all("BEGIN")
             self._all("SELECT 1 FROM changes LIMIT 1")  # SQLite's moment is that of the first read
             yield
         finally:
-            self._all("ROLLBACK")
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with suppress(sqlite3.Error):  # closed meanwhile: there is nothing to let go
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def holds(self, sequence: int) -> bool:
         """Whether every passage visible at `sequence` has its row: it is neither ahead of the log nor purged."""

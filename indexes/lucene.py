@@ -119,10 +119,13 @@ def _detach_at_the_end() -> None:
 class _Leaving:
     """Kept in a thread's local storage: detaches the thread from Java when it ends."""
 
-    def __del__(self) -> None:
+    def __init__(self) -> None:
         from jnius import detach
 
-        detach()
+        self._detach = detach  # nothing can be imported when Python itself ends
+
+    def __del__(self) -> None:
+        self._detach()
 
 
 def text_of(instance: Java) -> str:

@@ -141,3 +141,9 @@ def test_what_is_removed_is_not_found_though_the_encoder_is_gone(hybrid, monkeyp
         patch.setattr("engine.models.shelf.Shelf.encoder", gone)
         assert hybrid.delete(["chat0"]) == 1
     assert "chat0" not in [hit.key for hit in hybrid.search("chat numéro 0", FIRST).hits]
+
+
+def test_a_moment_that_an_interrupt_left_open_is_let_go(hybrid):
+    hybrid._reader.catalog._all("BEGIN")
+    hybrid.add([Document("girafe", "La girafe court.")])
+    assert "girafe" in [hit.key for hit in hybrid.search("girafe", FIRST).hits]
