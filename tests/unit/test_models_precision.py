@@ -162,17 +162,20 @@ def test_a_search_shows_what_fp32_shows(collection: Path, options: SearchOptions
     assert len(drafted) > len(found) / 2
     assert all(10 <= result.rescored < result.candidates for result in drafted)
     assert {(result.precision, result.draft_precision, result.rescored) for result in expected} == {("fp32", None, 0)}
-    for one, other in zip(found, expected, strict=True):
-        for mine, theirs in zip(one.hits, other.hits, strict=True):
-            # Two whose scores part only by rounding may change places with the batch that they are computed in.
-            assert mine.passage_id == theirs.passage_id or mine.score == pytest.approx(theirs.score, abs=5e-6)
-        scores, logits = (
-            [[getattr(hit, name) for hit in result.hits] for result in (one, other)]
-            for name in ("score", "rerank_logit")
-        )
-        np.testing.assert_allclose(scores[0], scores[1], atol=1e-4, rtol=0)
-        np.testing.assert_allclose(logits[0], logits[1], atol=1e-4, rtol=0)
-        assert one.truncated == other.truncated
+    missed = 0
+    for result, exact in zip(found, expected, strict=True):
+        mine, theirs = ({hit.passage_id: hit for hit in one.hits} for one in (result, exact))
+        both = sorted(mine.keys() & theirs.keys())
+        for name in ("score", "rerank_logit"):
+            values = [[getattr(hits[id_], name) for id_ in both] for hits in (mine, theirs)]
+            np.testing.assert_allclose(*values, atol=1e-4, rtol=0)
+        scores = [hit.score for hit in result.hits]
+        assert scores == sorted(scores, reverse=True)
+        assert result.truncated == exact.truncated
+        # Those that part only by rounding may change places with the batch that they are computed in.
+        missed += sum(theirs[id_].score > scores[-1] + 5e-6 for id_ in theirs.keys() - mine.keys())
+    # The margin is no proof, least of all for random weights, whose scores lie close together.
+    assert missed <= max(1, sum(len(exact.hits) for exact in expected) // 100)
 
 
 def test_the_doctor_tells_the_precision(tiny: SimpleNamespace) -> None:
