@@ -128,7 +128,9 @@ class Reader:
 
         Raises:
             CollectionBusy: it is written to faster than it can be opened.
+            CollectionDamaged: nobody writes, and yet an index and the catalog are not of one time.
         """
+        before: list[int] = []
         for _ in range(_ATTEMPTS):
             with self.catalog.steady():
                 self.refresh()
@@ -136,6 +138,10 @@ class Reader:
                 if all(self.catalog.holds(index.applied) for index in used):
                     yield
                     return
+                seen = [self.catalog.sequence, *(index.applied for index in used)]
+            if seen == before:
+                raise CollectionDamaged("its indexes and its catalog are not of one time", where=self.folder.parent)
+            before = seen
         raise CollectionBusy("it is being written to all the time", where=self.folder.parent, hint="try again")
 
     def close(self) -> None:

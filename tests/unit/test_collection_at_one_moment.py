@@ -1,5 +1,8 @@
 """What a reader sees while others write: one commit, whole, and a word where an index lags behind it."""
 
+import itertools
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -71,9 +74,19 @@ def test_an_index_that_moved_past_the_catalog_as_read_is_read_again(hybrid, monk
 
 
 def test_a_collection_that_never_rests_is_busy(hybrid, monkeypatch):
+    sequences = itertools.count(10)
     monkeypatch.setattr("engine.catalog.Catalog.holds", lambda *_: False)
+    monkeypatch.setattr("engine.catalog.Catalog.sequence", property(lambda _: next(sequences)))
     with pytest.raises(CollectionBusy, match="try again"):
         hybrid.search("chat", FIRST)
+
+
+def test_a_catalog_older_than_its_indexes_is_damage(hybrid):
+    with closing(sqlite3.connect(hybrid.path / "g1" / "catalog.sqlite")) as connection, connection:
+        connection.execute("UPDATE changes SET sequence = 0")
+    with pytest.raises(CollectionDamaged, match=r"not of one time.*--rebuild"):
+        hybrid.search("chat", FIRST)
+    assert hybrid.verify()["state"] == "damaged"
 
 
 def test_a_rebuild_that_ends_while_a_search_begins_is_followed(hybrid, monkeypatch):
