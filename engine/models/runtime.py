@@ -171,13 +171,6 @@ def _compute(encoder: Encoder, batch: PackedBatch, begin: int, end: int) -> torc
         return encoder(torch.from_numpy(part.tokens), positions, kinds, bounds)
 
 
-def _activations(precision: Precision) -> torch.dtype:
-    """The type of what flows between the products."""
-    if precision == "int8":
-        return torch.bfloat16 if devices.cpu().has_bf16_products else torch.float32
-    return _DTYPES[precision]
-
-
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
@@ -282,10 +275,14 @@ class Model:
         return self._devices[0].type == "cpu"
 
     def _attention(self, device: torch.device, precision: Precision) -> Attention:
-        return choose_attention(device, _activations(precision), self.architecture.hidden // self.architecture.heads)
+        return choose_attention(device, self._dtype(precision), self.architecture.hidden // self.architecture.heads)
+
+    def _dtype(self, precision: Precision) -> torch.dtype:
+        """The type of what flows between the products; around 8-bit ones, what the CPU's auto means."""
+        return _DTYPES[self.fastest("auto") if precision == "int8" else precision]
 
     def _load(self, precision: Precision) -> Runtime:
-        dtype = _activations(precision)
+        dtype = self._dtype(precision)
         try:
             encoders = [
                 Encoder(

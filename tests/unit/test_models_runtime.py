@@ -133,6 +133,23 @@ def test_8_bit_scores_do_not_depend_on_the_batch(folder: Path) -> None:
     np.testing.assert_allclose(runtime.run(last)[0], together[-1], atol=2e-2, rtol=0)
 
 
+@needs_int8
+@pytest.mark.parametrize(("fastest", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_what_flows_between_8_bit_products_is_what_the_processor_is_fast_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fastest: str, dtype: torch.dtype
+) -> None:
+    seen, product = set(), QuantisedAffine.__call__
+
+    def watched(self: QuantisedAffine, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        seen.add(x.dtype)
+        return product(self, x, residual)
+
+    monkeypatch.setattr(runtimes, "cpu_precision", lambda *_: fastest)
+    monkeypatch.setattr(QuantisedAffine, "__call__", watched)
+    runtimes.load(folder, task="classify", device="cpu", precision="int8").run(batch_of([5]))
+    assert seen == {dtype}
+
+
 def test_an_empty_batch_gives_no_rows(folder: Path) -> None:
     runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
     assert runtime.run(batch_of([])).shape == (0, 1)
@@ -237,9 +254,14 @@ def test_every_attention_sees_its_own_sequence_alone(
     torch.testing.assert_close(attention(q, k, v, packed, first=first), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_attention_follows_the_precision_on_a_cpu() -> None:
-    assert isinstance(choose_attention(CPU, torch.float32), BucketedAttention)
-    assert isinstance(choose_attention(CPU, torch.bfloat16), ProductAttention)
+def test_heads_that_go_one_after_the_other_see_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    packed = bounds_of([7, 3, 12])
+    q, k, v = torch.randn(3, 22, 5, 8).unbind()
+    together = ProductAttention()(q, k, v, packed)
+    for scores in (1, 2 * 7 * 7):
+        monkeypatch.setattr("engine.models.attention._CACHED_SCORES", scores)
+        torch.testing.assert_close(ProductAttention()(q, k, v, packed), together, atol=1e-6, rtol=1e-5)
 
 
 def test_attention_on_a_gpu_takes_only_kernels_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
