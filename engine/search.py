@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ FUSION_WEIGHT = 0.75
 WINDOW = 64
 """Questions whose pairs go to the reranker in one stream of batches."""
 
+_SETTINGS = ("first_stage", "k1", "b", "interpolate", "long_passages")
+"""Options that are settings too, and are read as such."""
 
 _NOTHING = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
 
@@ -87,7 +89,7 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
         InvalidOption: a value makes no sense, or asks for an index that the collection lacks.
         ModelNotFound: a model was asked for by name and cannot be had.
     """
-    _check(options)
+    options = _checked(options)
     memory = reader.memory
     notices: list[str] = []
     first_stage, encoder = _first_stage(reader, options, notices)
@@ -119,20 +121,12 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
     )
 
 
-def _check(options: SearchOptions) -> None:
-    """Raises as `plan`."""
+def _checked(options: SearchOptions) -> SearchOptions:
+    """Options whose values can be used. Raises as `plan`."""
     for name in ("k", "candidates", "per_document"):
         value = getattr(options, name)
         if value is not None and (type(value) is not int or value < 1):
             raise InvalidOption(f"{value!r} is not a whole number from 1 up", where=name)
-    for name, known in (("first_stage", FirstStage), ("long_passages", LongPassages)):
-        value = getattr(options, name)
-        if value is not None and value not in get_args(known):
-            raise InvalidOption(f"{value!r} is not one of {', '.join(get_args(known))}", where=name)
-    for name in ("k1", "b", "interpolate"):
-        value = getattr(options, name)
-        if value is not None:
-            parse(name, value, where=name)
     if options.keys is not None and not _is_text(options.keys):
         raise InvalidOption(f"{options.keys!r} is no glob", where="keys")
     if not isinstance(options.where, Mapping):
@@ -140,6 +134,8 @@ def _check(options: SearchOptions) -> None:
     for name, asked in options.where.items():
         if not all(map(_is_text, (name, *(asked if isinstance(asked, list | tuple) else [asked])))):
             raise InvalidOption(f"{name} is compared as text, not with {asked!r}", where="where")
+    given = {name: getattr(options, name) for name in _SETTINGS}
+    return replace(options, **{name: parse(name, one, where=name) for name, one in given.items() if one is not None})
 
 
 def _is_text(value: object) -> bool:
@@ -204,7 +200,6 @@ def _reranker(reader: "Reader", options: SearchOptions, notices: list[str]) -> "
 
 def answer(reader: "Reader", questions: Sequence[str], options: SearchOptions) -> list[SearchResult]:
     """Plan, then search the last commit. Raises as `plan`, `search` and `Reader.steady`."""
-    _check(options)
     _begin(reader, options)
     with reader.steady(options.first_stage):
         return search(reader, questions, plan(reader, options))

@@ -114,7 +114,7 @@ class BM25Index:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise CollectionDamaged("the BM25 index is missing", where=folder, hint="index again with --rebuild")
+            raise CollectionDamaged("the BM25 index is missing", where=folder)
         with errors_of(folder):
             directories = declare("org/apache/lucene/store/MMapDirectory", "(Ljava/nio/file/Path;)V", close="()V")
             directory = directories(path_of(folder))

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from engine.errors import CollectionDamaged, CollectionOutdated, StorageError
+from engine.errors import REBUILD, CollectionDamaged, CollectionOutdated, StorageError
 from indexes.analysis import Analysis, analyzer
 from indexes.bm25_queries import ID, TEXT, with_ids, without_surrogates
 from indexes.lucene import Java, declare, errors_of, java_threads, own, path_of, text_of
@@ -38,7 +38,7 @@ def read_commit(data: Java, folder: Path, analysis: Analysis) -> int | None:
         raise CollectionOutdated(
             f"the BM25 index was made with the analysis {stored['analysis']}, not {analysis.name}",
             where=folder,
-            hint="index again with --rebuild",
+            hint=REBUILD,
         )
     if not stored.get("applied", "").isdigit():
         raise CollectionDamaged("the BM25 index holds no sequence of fouille's", where=folder)

@@ -230,9 +230,7 @@ def _translated(error: Any, folder: Path) -> FouilleError:
     if "OutOfMemoryError" in said:
         return StorageError("Java ran out of memory", where=folder, hint="free some memory and try again")
     if any(name in said for name in _DAMAGE):
-        return CollectionDamaged(
-            f"the BM25 index is damaged: {message}", where=folder, hint="index again with --rebuild"
-        )
+        return CollectionDamaged(f"the BM25 index is damaged: {message}", where=folder)
     if "IOException" in said or "FileSystemException" in said:
         return StorageError(f"reading or writing failed: {message}", where=folder)
     return CollectionDamaged(f"Lucene failed on this index: {message}", where=folder, hint="look with `fouille verify`")
@@ -259,9 +257,9 @@ def check_files(folder: Path, names: Iterable[str]) -> None:
         try:
             content = memoryview(path.read_bytes())
         except FileNotFoundError:
-            raise CollectionDamaged("is missing", where=path, hint="index again with --rebuild") from None
+            raise CollectionDamaged("is missing", where=path) from None
         except OSError as error:
             raise StorageError(f"cannot be read: {error.strerror}", where=path) from error
         magic, algorithm, checksum = _FOOTER.unpack(content[-16:]) if len(content) >= 16 else (0, 0, 0)
         if magic != _FOOTER_MAGIC or algorithm != 0 or zlib.crc32(content[:-8]) != checksum:
-            raise CollectionDamaged("is cut short or altered", where=path, hint="index again with --rebuild")
+            raise CollectionDamaged("is cut short or altered", where=path)

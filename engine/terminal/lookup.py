@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from engine.terminal.options import spellings
+from engine.terminal.options import spellings, typed
 from engine.terminal.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ def document_at(target: "Collection", key: str) -> "Document | None":
 
 def keys_like(target: "Collection", glob: str | None) -> list[str]:
     """The keys of all documents, or of those that match a glob, however its accents were typed; in order."""
-    if glob is None:
-        return target.keys()
-    return next(filter(None, map(target.keys, spellings(glob))), [])
+    return target.keys(None if glob is None else typed(glob))
 
 
 def keys_at(target: "Collection", wanted: str) -> list[str]:

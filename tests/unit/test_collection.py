@@ -653,6 +653,11 @@ def test_options_that_mean_nothing_are_named(collection, options):
         collection.search("chat", SearchOptions(rerank=False, **options))
 
 
+def test_an_option_may_be_given_as_the_text_of_its_number(collection):
+    as_text = collection.search("le cheval", SearchOptions(k1="0.9", b="0.4"))
+    assert as_text.hits == collection.search("le cheval", SearchOptions(k1=0.9, b=0.4)).hits
+
+
 @pytest.mark.parametrize("record", [SearchOptions(), Document("a", "b")])
 def test_records_can_be_pickled_and_copied(record):
     assert pickle.loads(pickle.dumps(record)) == copy.deepcopy(record) == record  # noqa: S301

@@ -8,8 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import Result
 
 from engine.collection import Collection
 from engine.documents import open_source
@@ -24,7 +23,6 @@ from engine.evaluation.tuning import Grid, tune
 from engine.models import CrossEncoder
 from engine.records import Document, SearchOptions
 from engine.settings import Settings
-from engine.terminal.evaluation_commands import mount
 
 pytest.importorskip("ir_measures")
 
@@ -276,12 +274,11 @@ def test_candidates_without_a_reranker_are_nothing_to_measure(mmarco: Path, tmp_
 
 
 @pytest.fixture
-def fouille() -> Callable[..., str]:
-    app = typer.Typer()
-    mount(app)
+def output(fouille: Callable[..., Result]) -> Callable[..., str]:
+    """What a command that ends well prints."""
 
     def call(*arguments: object) -> str:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        result = fouille(*arguments)
         assert result.exit_code == 0, result.output
         return result.stdout
 
@@ -289,32 +286,32 @@ def fouille() -> Callable[..., str]:
 
 
 def test_commands_run_rerank_and_evaluate_in_a_row(
-    fouille: Callable[..., str], collection: Collection, beir: Path, tiny: SimpleNamespace, tmp_path: Path
+    output: Callable[..., str], collection: Collection, beir: Path, tiny: SimpleNamespace, tmp_path: Path
 ) -> None:
     bm25, second = tmp_path / "bm25.trec", tmp_path / "second.trec"
-    fouille("run", beir, "-c", collection.path, "-o", bm25, "--first-stage", "bm25", "--no-rerank", "--qrels", beir)
-    fouille("rerank", bm25, "--questions", beir, "--corpus", beir, "--reranker", tiny.reranker, "-o", second)
+    output("run", beir, "-c", collection.path, "-o", bm25, "--first-stage", "bm25", "--no-rerank", "--qrels", beir)
+    output("rerank", bm25, "--questions", beir, "--corpus", beir, "--reranker", tiny.reranker, "-o", second)
     compared = ("--qrels", beir, "--baseline", bm25, "--permutations", 50)
-    shown = json.loads(fouille("evaluate", bm25, second, *compared, "--format", "json"))
+    shown = json.loads(output("evaluate", bm25, second, *compared, "--format", "json"))
     assert [run["run"] for run in shown["runs"]] == ["bm25", "second"]
     assert shown["comparison"]["baseline"] == "bm25"
     for form in ("text", "csv", "latex"):
-        assert "nDCG@10" in fouille("evaluate", second, *compared, "--format", form)
-    assert "q3" in fouille("evaluate", bm25, "--qrels", beir, "--per-question", "--format", "csv")
+        assert "nDCG@10" in output("evaluate", second, *compared, "--format", form)
+    assert "q3" in output("evaluate", bm25, "--qrels", beir, "--per-question", "--format", "csv")
 
 
-def test_command_tune_shows_and_stores(fouille: Callable[..., str], collection: Collection, beir: Path) -> None:
+def test_command_tune_shows_and_stores(output: Callable[..., str], collection: Collection, beir: Path) -> None:
     arguments = ("tune", "-c", collection.path, "--questions", beir, "--qrels", beir, "--no-rerank", "--folds", 2)
-    shown = fouille(*arguments, "--first-stage", "bm25", "--dry-run")
+    shown = output(*arguments, "--first-stage", "bm25", "--dry-run")
     assert "held out" in shown
     assert "k1" in shown
     assert collection.memory.get("k1") is None
 
 
 def test_command_benchmark_shows_measured_and_published(
-    fouille: Callable[..., str], mmarco: Path, tiny: SimpleNamespace, tmp_path: Path
+    output: Callable[..., str], mmarco: Path, tiny: SimpleNamespace, tmp_path: Path
 ) -> None:
-    shown = fouille(
+    shown = output(
         "benchmark", "mmarco-fr-train500", "--data", mmarco, "--reranker", tiny.reranker, "--folder", tmp_path
     )
     assert "measured" in shown
@@ -338,28 +335,24 @@ def test_interrupted_reranking_of_other_given_candidates_is_not_taken_up(
 
 
 def test_command_evaluate_says_where_runs_differ_and_draws(
-    fouille: Callable[..., str], collection: Collection, beir: Path, tmp_path: Path
+    fouille: Callable[..., Result], output: Callable[..., str], collection: Collection, beir: Path, tmp_path: Path
 ) -> None:
     for name, k in (("a", 5), ("b", 6)):
         options = ("-k", k, "--first-stage", "bm25", "--no-rerank", "--qrels", beir)
-        fouille("run", beir, "-c", collection.path, "-o", tmp_path / name, *options)
-    app = typer.Typer()
-    mount(app)
+        output("run", beir, "-c", collection.path, "-o", tmp_path / name, *options)
     plot = tmp_path / "recall.svg"
-    shown = CliRunner().invoke(
-        app, ["evaluate", str(tmp_path / "a"), str(tmp_path / "b"), "--qrels", str(beir), "--plot", str(plot)]
-    )
+    shown = fouille("evaluate", tmp_path / "a", tmp_path / "b", "--qrels", beir, "--plot", plot)
     assert "a and b differ in options.k: 5 / 6" in shown.stderr
     assert plot.exists()
     draw = ("--baseline", tmp_path / "a", "--permutations", 50, "--plot", tmp_path / "d.png")
-    fouille("evaluate", tmp_path / "b", "--qrels", beir, *draw, "--plot-measure", "R@10")
+    output("evaluate", tmp_path / "b", "--qrels", beir, *draw, "--plot-measure", "R@10")
     assert (tmp_path / "d.png").exists()
     for bad, reason in (
         (("--plot", tmp_path / "d.pdf"), r"\.png or \.svg"),
         ((*draw, "--plot-measure", "RR"), "none of the measures"),
     ):
         with pytest.raises(FouilleError, match=reason):
-            fouille("evaluate", tmp_path / "b", "--qrels", beir, *bad)
+            output("evaluate", tmp_path / "b", "--qrels", beir, *bad)
 
 
 def test_help_of_benchmark_names_every_protocol_and_its_measures() -> None:
@@ -375,13 +368,11 @@ def test_help_of_benchmark_names_every_protocol_and_its_measures() -> None:
     ("arguments", "reason"),
     [(("--depth", "0"), "less than 1"), (("--corpus", "x", "-c", "y"), "both --corpus and -c")],
 )
-def test_command_rerank_refuses_what_makes_no_sense(arguments: tuple[str, ...], reason: str, tmp_path: Path) -> None:
-    app = typer.Typer()
-    mount(app)
-    asked = ["rerank", str(tmp_path / "r"), "--questions", "q", "-o", str(tmp_path / "o"), *arguments]
-    result = CliRunner().invoke(app, asked)
-    assert isinstance(result.exception, FouilleError)
-    assert reason in str(result.exception)
+def test_command_rerank_refuses_what_makes_no_sense(
+    fouille: Callable[..., Result], arguments: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FouilleError, match=reason):
+        fouille("rerank", tmp_path / "r", "--questions", "q", "-o", tmp_path / "o", *arguments)
 
 
 def test_mmarco_that_cannot_be_downloaded_is_one_line() -> None:

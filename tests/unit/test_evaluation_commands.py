@@ -2,14 +2,11 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import typer
 from click.testing import Result
-from typer.testing import CliRunner
 
 import engine.evaluation.batch
 from engine.collection import Collection
@@ -19,8 +16,6 @@ from engine.evaluation.batch import run_questions
 from engine.evaluation.provenance import Provenance, write_provenance
 from engine.evaluation.tuning import Grid, tune
 from engine.records import Document, SearchOptions
-from engine.settings import Settings
-from engine.terminal.evaluation_commands import mount
 
 pytest.importorskip("ir_measures")
 
@@ -45,19 +40,8 @@ def beir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def collection(tiny: SimpleNamespace, tmp_path: Path) -> Iterator[Collection]:
-    models = {"encoder": str(tiny.encoder), "reranker": str(tiny.reranker)}
-    settings = Settings(precision="fp32")
-    with Collection.create(tmp_path / "c", first_stage="hybrid", splitter="none", settings=settings, **models) as made:
-        made.add([Document(f"d{n}", text) for n, text in enumerate(TEXTS)])
-        yield made
-
-
-@pytest.fixture
-def fouille() -> Callable[..., Result]:
-    app = typer.Typer()
-    mount(app)
-    return lambda *arguments: CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+def collection(hybrid_of: Callable[[Sequence[str]], Collection]) -> Collection:
+    return hybrid_of(TEXTS)
 
 
 @pytest.fixture

@@ -7,23 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import typer
 from click.testing import Result
-from typer.testing import CliRunner
 
 from engine.collection import Collection
 from engine.errors import CollectionOutdated, EvaluationError, InvalidOption
 from engine.evaluation import read_questions, write_run
 from engine.evaluation.batch import run_questions
 from engine.evaluation.benchmark import benchmark
-from engine.records import Document, SearchOptions
+from engine.records import SearchOptions
 from engine.settings import Settings
-from engine.terminal.evaluation_commands import mount
 
 pytest.importorskip("ir_measures")
 
@@ -57,18 +54,8 @@ def other(tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Si
 
 
 @pytest.fixture
-def collection(tiny: SimpleNamespace, tmp_path: Path) -> Iterator[Collection]:
-    models = {"encoder": str(tiny.encoder), "reranker": str(tiny.reranker)}
-    with Collection.create(tmp_path / "c", first_stage="hybrid", splitter="none", settings=FP32, **models) as made:
-        made.add([Document(f"d{n}", text) for n, text in enumerate(TEXTS)])
-        yield made
-
-
-@pytest.fixture
-def fouille() -> Callable[..., Result]:
-    app = typer.Typer()
-    mount(app)
-    return lambda *arguments: CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+def collection(hybrid_of: Callable[[Sequence[str]], Collection]) -> Collection:
+    return hybrid_of(TEXTS)
 
 
 def test_vectors_of_another_encoder_never_come_beside_those_there(
