@@ -12,11 +12,13 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.catalog import Catalog, Entry
 from engine.catalog_change import Addition, Placed
 from engine.documents import Splitter, check_text
 from engine.errors import CollectionDamaged, DocumentError
+from engine.overlap import behind
 from engine.records import AddReport, Document, Progress, Rejection, passage_input
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ __all__ = ["Intake", "bring_up_bm25", "bring_up_dense", "stop_at_first"]
 
 TRANSACTION_DOCUMENTS = 2_000
 TRANSACTION_CHARACTERS = 8_000_000
-ENCODING_WINDOW = 2_048
-"""Passages encoded between two durable steps: what an interruption may cost."""
+ENCODING_WINDOW, CPU_ENCODING_WINDOW = 4_096, 512
+"""Passages encoded between two durable steps: some seconds of work, which an interruption may cost."""
 
 
 class Accepted(NamedTuple):
@@ -257,7 +259,8 @@ def bring_up_dense(
 ) -> None:
     """Encode what the catalog has beyond the dense index, window by window, each durable; then commit.
 
-    What an interrupted run has already encoded is not encoded again; `encoder` is called where something is left.
+    While one is computed, the next is read and tokenised, and the last is written. What an interrupted run has already
+    encoded is not encoded again; `encoder` is called where something is left.
     """
     known, last = _lag(catalog, writer.applied, "dense")
     target = catalog.sequence
@@ -266,18 +269,25 @@ def bring_up_dense(
     # Up to the last, not to the last known: an interrupted run may have stored what was removed since.
     writer.delete(catalog.removed(writer.applied, target, last))
     total = catalog.live_between(known, last)
-    done = 0
+    stored = writer.pending()
+    done = len(stored)
 
     def encoded(more: int) -> None:
         nonlocal done
         done += more
         progress("encoding", done, total)
 
+    def windows(size: int) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
+        for window, passages in catalog.added(known, last, size):
+            ids = np.asarray(window, np.int64)
+            if len(missing := np.flatnonzero(~np.isin(ids, stored))):
+                yield ids[missing], [passage_input(*passages[row]) for row in missing.tolist()]
+
     encoded(0)
-    for ids, passages in catalog.added(known, last, ENCODING_WINDOW):
-        missing = set(writer.pending(np.asarray(ids, np.int64)).tolist())
-        encoded(len(ids) - len(missing))
-        if rows := [row for row, id_ in enumerate(ids) if id_ in missing]:
-            texts = [passage_input(*passages[row]) for row in rows]
-            writer.add(np.asarray(ids, np.int64)[rows], encoder().encode_passages(texts, progress=encoded))
+    if done < total:
+        model = encoder()
+        size = CPU_ENCODING_WINDOW if model.device == "cpu" else ENCODING_WINDOW
+        with behind(writer.add) as add:
+            for ids, vectors in model.encode_windows(windows(size), progress=encoded):
+                add(ids, vectors)
     writer.commit(target)

@@ -64,10 +64,9 @@ class DenseWriter:
         """The catalog's sequence of the last commit."""
         return self._store.applied
 
-    def pending(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of `ids` whose vectors are not stored yet, in the order given: where a stopped encoding resumes."""
-        ids = np.asarray(ids, np.int64)
-        return ids[~self._store.stored(ids)]
+    def pending(self) -> NDArray[np.int64]:
+        """Ids of the vectors that the next commit will publish, ascending: where a stopped encoding resumes."""
+        return self._store.pending_ids()
 
     def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Store vectors durably; readers see them after `commit`.

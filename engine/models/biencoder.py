@@ -1,8 +1,8 @@
 """The dense first stage: a bi-encoder turns questions and passages into unit vectors, compared by inner product."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,17 @@ from engine.models import pairs as assembly
 from engine.models import planner, registry
 from engine.models.architecture import read_json
 from engine.models.tokenization import TextTokenizer, length_limit
+from engine.overlap import ahead
 
 __all__ = ["BiEncoder", "Prompts", "TextEncoder"]
 
 _TEXTS_AT_ONCE = 512
 """Tokenised at a time, while those before are computed; batches of one length are found among them."""
+
+
+Label = TypeVar("Label")
+Windows = Iterable[tuple[Label, Sequence[str]]]
+"""Texts to encode, in portions; a label comes back with the vectors of its portion."""
 
 
 class Prompts(NamedTuple):
@@ -33,8 +39,10 @@ class TextEncoder(Protocol):
     device: str
     precision: str
 
-    def encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
-        """Unit vectors of `prompt + text`, float32[n, dimension]."""
+    def encode(
+        self, windows: Windows[Label], prompt: str, progress: Callable[[int], None] | None
+    ) -> Iterator[tuple[Label, NDArray[np.float32]]]:
+        """Each window's label, and unit vectors of `prompt + text` for its texts, float32[n, dimension]."""
 
 
 class BiEncoder:
@@ -102,7 +110,7 @@ class BiEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of questions, float32[n, dimension]."""
-        return self._encoder.encode(texts, self.prompts.query, None)
+        return self._encode(texts, self.prompts.query, None)
 
     def encode_passages(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
@@ -113,7 +121,29 @@ class BiEncoder:
             texts: the passages, titles included.
             progress: called with the number of passages encoded since the last call.
         """
-        return self._encoder.encode(texts, self.prompts.passage, progress)
+        return self._encode(texts, self.prompts.passage, progress)
+
+    def encode_windows(
+        self, windows: Windows[Label], progress: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[Label, NDArray[np.float32]]]:
+        """Vectors of passages that come in portions: the next one is read and tokenised while one is computed.
+
+        Args:
+            windows: a label and the texts of some passages, titles included; taken in another thread.
+            progress: called with the number of passages encoded since the last call.
+
+        Returns:
+            In order, each label and float32[n, dimension].
+        """
+        return self._encoder.encode(windows, self.prompts.passage, progress)
+
+    def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        portions = (slice(start, start + _TEXTS_AT_ONCE) for start in range(0, len(texts), _TEXTS_AT_ONCE))
+        windows = ((portion, texts[portion]) for portion in portions)
+        for portion, encoded in self._encoder.encode(windows, prompt, progress):
+            vectors[portion] = encoded
+        return vectors
 
 
 class PackedEncoder:
@@ -134,13 +164,12 @@ class PackedEncoder:
         self.dimension = architecture.hidden
         self.device, self.precision = self._runtime.device, self._runtime.precision
 
-    def encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
-        vectors = np.empty((len(texts), self.dimension), np.float32)
-        blocks = (slice(start, start + _TEXTS_AT_ONCE) for start in range(0, len(texts), _TEXTS_AT_ONCE))
-        for block, sequences in planner.ahead(blocks, lambda block: self._prepare(texts[block], prompt)):
+    def encode(
+        self, windows: Windows[Label], prompt: str, progress: Callable[[int], None] | None
+    ) -> Iterator[tuple[Label, NDArray[np.float32]]]:
+        for (label, _), sequences in ahead(windows, lambda window: self._prepare(window[1], prompt)):
             pooled = planner.run(self._runtime, sequences.lengths, sequences.pack, self._budget, progress)
-            vectors[block] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-        return vectors
+            yield label, pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
 
     def _prepare(self, texts: Sequence[str], prompt: str) -> assembly.Sequences:
         tokens = self._tokenizer.tokenize([prompt + text for text in texts] if prompt else texts)

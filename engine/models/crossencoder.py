@@ -22,6 +22,7 @@ from engine.models.crossencoder_config import (
     refuse_prompt,
 )
 from engine.models.tokenization import TextTokenizer, length_limit
+from engine.overlap import ahead
 from engine.records import FirstStage, LongPassages, Ragged, Ranking
 
 __all__ = ["CrossEncoder", "PairScorer", "Scores", "TopScores", "sigmoid"]
@@ -289,7 +290,7 @@ class CrossEncoder:
         """Scores of (question, passage) pairs, float32[n]; a text that returns is tokenised once a block of pairs."""
         logits = np.empty(len(pairs), np.float32)
         blocks = (slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(pairs), _PAIRS_AT_ONCE))
-        for block, (questions, passages, rows) in planner.ahead(blocks, lambda block: self._prepare(pairs[block])):
+        for block, (questions, passages, rows) in ahead(blocks, lambda block: self._prepare(pairs[block])):
             logits[block] = self.score_tokens(questions, passages, rows).logits
         return self._activated(logits, activation)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.errors import DependencyMissing, FouilleError, InvalidOption, ModelUnsupported
 from engine.models import device as devices
+from engine.models.biencoder import Label, Windows
 from engine.models.crossencoder import Scores
 from engine.models.crossencoder_config import check_labels
 from engine.models.quiet import quiet_transformers
@@ -103,17 +104,20 @@ class SentenceTransformersEncoder:
         self.device = str(self._model.device)
         self.precision = "fp32" if precision == "auto" else precision
 
-    def encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
-        """Unit vectors of `prompt + text`, float32[n, dimension]."""
-        vectors = np.empty((len(texts), self.dimension), np.float32)
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            block = list(texts[start : start + _TEXTS_AT_ONCE])
-            vectors[start : start + len(block)] = self._model.encode(
-                block, prompt=prompt, normalize_embeddings=True, show_progress_bar=False
-            )
-            if progress is not None:
-                progress(len(block))
-        return vectors
+    def encode(
+        self, windows: Windows[Label], prompt: str, progress: Callable[[int], None] | None
+    ) -> Iterator[tuple[Label, NDArray[np.float32]]]:
+        """See `engine.models.biencoder.TextEncoder`."""
+        for label, texts in windows:
+            vectors = np.empty((len(texts), self.dimension), np.float32)
+            for start in range(0, len(texts), _TEXTS_AT_ONCE):
+                block = list(texts[start : start + _TEXTS_AT_ONCE])
+                vectors[start : start + len(block)] = self._model.encode(
+                    block, prompt=prompt, normalize_embeddings=True, show_progress_bar=False
+                )
+                if progress is not None:
+                    progress(len(block))
+            yield label, vectors
 
 
 def _options(device: str, precision: str) -> dict[str, Any]:

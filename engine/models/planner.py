@@ -1,20 +1,18 @@
 """Batches of a token budget: planned over all sequences at once, packed ahead of the runtime, results in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import DeviceError
 from engine.models.batch import PackedBatch
+from engine.overlap import ahead
 
-__all__ = ["BatchRuntime", "ahead", "plan", "run"]
+__all__ = ["BatchRuntime", "plan", "run"]
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 Rows = NDArray[np.intp]
 
 
@@ -65,29 +63,6 @@ def plan(lengths: NDArray[np.int64], budget: int, rows: Rows | None = None) -> l
         batches.append(rows[start:stop])
         start, before = stop, int(ends[stop - 1])
     return batches
-
-
-def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[tuple[Item, Made]]:
-    """Each item with what is made of it, the next one being made in a thread while the caller works on this one.
-
-    The first is made at once in the caller's thread, so that a single item costs no thread.
-    """
-    source = iter(items)
-    item = next(source, None)
-    if item is None:
-        return
-    made = make(item)
-    following = next(source, None)
-    if following is None:
-        yield item, made
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="fouille-ahead") as thread:
-        while following is not None:
-            future: Future[Made] = thread.submit(make, following)
-            yield item, made
-            item, made = following, future.result()
-            following = next(source, None)
-        yield item, made
 
 
 def run(

@@ -491,7 +491,7 @@ def test_after_an_interruption_nothing_is_encoded_twice(hybrid, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         hybrid.add(ANIMALS)
     monkeypatch.undo()
-    monkeypatch.setattr("engine.models.biencoder.BiEncoder.encode_passages", None)
+    monkeypatch.setattr("engine.models.biencoder.BiEncoder.encode_windows", None)
     hybrid.add([])
     assert hybrid.verify()["state"] == "sound"
 

@@ -97,6 +97,17 @@ def test_progress_counts_every_passage_once(folder, monkeypatch):
     np.testing.assert_array_equal(vectors[::2], np.repeat(vectors[:1], 5, axis=0))
 
 
+def test_windows_come_back_under_their_labels(folder):
+    done: list[int] = []
+    model = BiEncoder(folder)
+    texts = {"first": ["a", "b"], "second": ["b"], "third": ["a", "", "b b"]}
+    found = dict(model.encode_windows(iter(texts.items()), done.append))
+    assert list(found) == list(texts)
+    for label, vectors in found.items():
+        np.testing.assert_array_equal(vectors, model.encode_passages(texts[label]))
+    assert sum(done) == 6
+
+
 def test_no_texts_give_no_vectors(folder):
     assert BiEncoder(folder).encode_queries([]).shape == (0, 2)
 

@@ -1,11 +1,9 @@
-import threading
-
 import numpy as np
 import pytest
 
 from engine.errors import DeviceError
 from engine.models.batch import PackedBatch
-from engine.models.planner import ahead, plan, run
+from engine.models.planner import plan, run
 
 
 class OutOfMemory(RuntimeError):
@@ -132,34 +130,3 @@ def test_batches_under_way_are_given_up_when_another_fails():
     with pytest.raises(KeyboardInterrupt):
         run(runtime, LENGTHS, pack_of(LENGTHS), 50)
     assert len(runtime.dropped) == 2
-
-
-def test_the_next_item_is_made_while_one_is_worked_on():
-    made_second = threading.Event()
-
-    def make(item):
-        if item == 2:
-            made_second.set()
-        return item * 10
-
-    found = []
-    for item, made in ahead([1, 2, 3], make):
-        found.append((item, made))
-        if item == 1:
-            assert made_second.wait(5)
-    assert found == [(1, 10), (2, 20), (3, 30)]
-
-
-def test_a_single_item_starts_no_thread():
-    before = threading.active_count()
-    assert list(ahead(["one"], lambda _: threading.active_count())) == [("one", before)]
-
-
-def test_a_fault_in_making_reaches_the_caller():
-    def make(item):
-        if item == 2:
-            raise ValueError("bad item")
-        return item
-
-    with pytest.raises(ValueError, match="bad item"):
-        list(ahead([1, 2, 3], make))
