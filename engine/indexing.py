@@ -260,12 +260,14 @@ def bring_up_dense(
     """Encode what the catalog has beyond the dense index, window by window, each durable; then commit.
 
     While one is computed, the next is read and tokenised, and the last is written. What an interrupted run has already
-    encoded is not encoded again; `encoder` is called where something is left.
+    encoded is not encoded again, nor what a passage said that goes at the same time, as when a file was moved or partly
+    edited; `encoder` is called where something is left.
     """
     known, last = _lag(catalog, writer.applied, "dense")
     target = catalog.sequence
     if writer.applied == target:
         return
+    _take_over(catalog, writer, known, last)
     # Up to the last, not to the last known: an interrupted run may have stored what was removed since.
     writer.delete(catalog.removed(writer.applied, target, last))
     total = catalog.live_between(known, last)
@@ -291,3 +293,22 @@ def bring_up_dense(
             for ids, vectors in model.encode_windows(windows(size), progress=encoded):
                 add(ids, vectors)
     writer.commit(target)
+
+
+def _take_over(catalog: Catalog, writer: "DenseWriter", known: int, last: int) -> None:
+    """Give new passages the vectors of those removed since that the encoder would read the same."""
+    removed = catalog.said(catalog.removed(writer.applied, catalog.sequence, known))
+    before = {_spoken(passage): id_ for ids, passages in removed for id_, passage in zip(ids, passages, strict=True)}
+    if not before:
+        return
+    stored = set(writer.pending().tolist())
+    for ids, passages in catalog.added(known, last):
+        twins = [(id_, before.get(_spoken(passage))) for id_, passage in zip(ids, passages, strict=True)]
+        found = [(id_, twin) for id_, twin in twins if twin is not None and id_ not in stored]
+        if found:
+            writer.copy(*np.array(found, np.int64).T)
+
+
+def _spoken(passage: tuple[str, str]) -> bytes:
+    """16 bytes that stand for what a model reads of a passage, its (title, text)."""
+    return blake2b(passage_input(*passage).encode(), digest_size=16).digest()

@@ -90,6 +90,14 @@ class DenseWriter:
             raise ValueError("a vector is not L2-normalised, or holds a NaN or an infinity")
         self._store.append(ids, vectors.astype(np.float16))
 
+    def copy(self, ids: NDArray[np.int64], of: NDArray[np.int64]) -> None:
+        """Store for each of `ids` (int64[n], none stored yet) the vector that a published passage has, those of `of`.
+
+        Where that one has none, nothing is stored. Raises as `add`.
+        """
+        rows, found = self._store.rows(of)
+        self._store.append(ids[found], rows[found])
+
     def delete(self, ids: NDArray[np.int64]) -> int:
         """Delete passages from the next commit on; unknown ids are ignored. Returns how many were known."""
         return self._store.delete(np.asarray(ids, np.int64))

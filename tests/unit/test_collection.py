@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import pickle
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import asdict
@@ -493,6 +494,62 @@ def test_after_an_interruption_nothing_is_encoded_twice(hybrid, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("engine.models.biencoder.BiEncoder.encode_windows", None)
     hybrid.add([])
+    assert hybrid.verify()["state"] == "sound"
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Texts that the bi-encoder reads as passages from now on."""
+    from engine.models import BiEncoder
+
+    texts, encode = [], BiEncoder.encode_windows
+
+    def watched(self, windows, progress=None):
+        windows = [(label, list(window)) for label, window in windows]
+        texts.extend(text for _, window in windows for text in window)
+        return encode(self, iter(windows), progress)
+
+    monkeypatch.setattr(BiEncoder, "encode_windows", watched)
+    return texts
+
+
+def vectors(collection):
+    from indexes.dense import DenseIndex
+
+    with collection._catalog() as catalog:
+        index = DenseIndex.open(catalog.path.parent / "dense")
+        return {key: index._store.rows(catalog.select(key, {}, catalog.sequence))[0] for key in catalog.keys()}
+
+
+def test_a_file_that_moved_is_not_encoded_again(tmp_path, hybrid, encoded):
+    folder = tmp_path / "notes"
+    for name in ("ici", "là"):
+        (folder / name).mkdir(parents=True)
+    (folder / "chat.txt").write_text("Le chat dort sur le canapé.", "utf-8")
+    (folder / "lion.txt").write_text("Le lion rugit.", "utf-8")
+    hybrid.update([open_source(str(folder))])
+    before = vectors(hybrid)["notes/chat.txt"]
+    del encoded[:]
+    shutil.copy(folder / "chat.txt", folder / "ici")
+    (folder / "chat.txt").rename(folder / "là" / "chat.txt")
+    report = hybrid.update([open_source(str(folder))], prune=True)
+    assert (report.added, report.removed, encoded) == (2, 1, [])
+    for place in ("ici", "là"):
+        np.testing.assert_array_equal(vectors(hybrid)[f"notes/{place}/chat.txt"], before)
+    assert "notes/là/chat.txt" in keys(hybrid.search("chat", FIRST))[:2]
+    assert hybrid.verify()["state"] == "sound"
+
+
+def test_of_a_document_that_changed_only_what_changed_is_encoded_again(hybrid, encoded):
+    paragraphs = [" ".join(f"mot{n}x{m}" for m in range(140)) + "." for n in range(4)]
+    hybrid.add([Document("roman", "\n\n".join(paragraphs))])
+    passages = len(encoded)
+    before = vectors(hybrid)["roman"]
+    del encoded[:]
+    hybrid.add([Document("roman", "\n\n".join([*paragraphs[:3], "Une autre fin."]))])
+    assert 0 < len(encoded) < passages
+    assert "Une autre fin." in encoded[-1]
+    np.testing.assert_array_equal(vectors(hybrid)["roman"][0], before[0])
     assert hybrid.verify()["state"] == "sound"
 
 
