@@ -6,6 +6,7 @@ write.lock      held by the one writer
 g1/             a generation: catalog.sqlite, bm25/, dense/, tokens/
 """
 
+import errno
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -84,8 +85,9 @@ class Collection:
         """
         path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
         memory = generation.fresh_memory(shelf, first_stage, encoder, reranker, splitter)
+        taken = InvalidOption("the folder is taken", where=path, hint="choose another, or open the collection")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InvalidOption("the folder is taken", where=path, hint="choose another, or open the collection")
+            raise taken
         with refused(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{memory['uuid']}")
@@ -93,7 +95,12 @@ class Collection:
         try:
             generation.point_to(generation.make(temporary, memory))
             with refused(path):
-                temporary.rename(path)
+                try:
+                    temporary.rename(path)
+                except OSError as error:
+                    if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:  # meanwhile
+                        raise taken from error
+                    raise
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

@@ -20,6 +20,7 @@ __all__ = [
     "SHIPPED",
     "SHIPPED_ENCODER",
     "SHIPPED_RERANKER",
+    "VARIABLES",
     "Settings",
     "cache_dir",
     "config_dir",
@@ -206,6 +207,13 @@ def _config() -> dict[str, Any]:
     if unknown := sorted(set(table) - set(known)):
         raise InvalidOption(f"no setting is called {unknown[0]!r}", where=path, hint=f"known: {', '.join(known)}")
     return table
+
+
+VARIABLES = (
+    *(f"FOUILLE_{field.name.upper()}" for field in fields(Settings)),
+    *(f"FOUILLE_{kind}_DIR" for kind in ("DATA", "CACHE", "CONFIG", "SHIPPED")),
+)
+"""Every variable of the environment that is read."""
 
 
 def resolve(flags: Mapping[str, object | None] | None = None) -> Settings:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import FouilleError
-from engine.settings import Settings, cache_dir, config_dir, data_dir
+from engine.settings import VARIABLES, Settings, cache_dir, config_dir, data_dir
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
+from engine.terminal.suggestions import did_you_mean
 
 __all__ = ["Check", "checks_record", "examine", "render"]
 
@@ -176,8 +177,14 @@ def _folders(_: Settings) -> Iterator[Check]:
             yield Check(name, "broken", f"{folder}: {error.strerror}", f"make it writable, or set {variable}")
         else:
             yield Check(name, "works", str(folder))
+
+
+def _configuration(_: Settings) -> Iterator[Check]:
     config = config_dir() / "config.toml"
     yield Check("config file", "works", str(config) if config.is_file() else f"none ({config})")
+    for name in sorted(os.environ):
+        if name.startswith("FOUILLE_") and name not in VARIABLES:
+            yield Check("environment", "note", f"{name} is not read", did_you_mean(name, VARIABLES))
 
 
 def _completion(_: Settings) -> Iterator[Check]:
@@ -200,6 +207,7 @@ _LOOKS: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "default models": _default_models,
     "precision": _precision,
     "folders": _folders,
+    "configuration": _configuration,
     "completion": _completion,
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.collection import Collection
 from engine.documents import Source, Splitter
-from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError, SourceNotFound
+from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError, InvalidOption, SourceNotFound
 from engine.generation import generations, model_name
 from engine.locking import locked
 from engine.models import registry
@@ -70,9 +70,14 @@ def bring_up_to_date(
     try:
         target = Collection.open(path, shelf=shelf)
     except CollectionNotFound:
-        made = True
         wanted = asdict(asked) | {"first_stage": asked.first_stage or settings.first_stage}
-        target = Collection.create(path, shelf=shelf, **wanted)
+        try:
+            target = Collection.create(path, shelf=shelf, **wanted)
+            made = True
+        except InvalidOption:
+            if not generations(path):
+                raise
+            target = Collection.open(path, shelf=shelf)  # another process was faster
         if wanted["first_stage"] is None and target.memory["first_stage"] == "bm25":
             notify(f"the encoder {target.memory['encoder']} is not on this machine: BM25 alone; see fouille models")
     encodes = asked.encoder is not None or (asked.first_stage or target.memory["first_stage"]) != "bm25"

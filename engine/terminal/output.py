@@ -1,6 +1,7 @@
 """Where the commands write: results to stdout, all else to stderr, a line each."""
 
 import sys
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from engine.terminal.sanitise import sanitise, sanitise_line
@@ -8,6 +9,7 @@ from engine.terminal.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import IO
 
 __all__ = ["complain", "note", "remark", "report", "say", "say_table", "say_to_a_program"]
 
@@ -24,9 +26,17 @@ def say_to_a_program(text: str) -> None:
     say(text)
 
 
-def complain(text: str) -> None:
-    """Write an error or a notice to stderr, on one harmless line that says whose it is."""
-    sys.stderr.write(f"fouille: {sanitise_line(text)}\n")
+def complain(text: str, stream: "IO[str] | None" = None) -> None:
+    """Write an error or a notice to a stream, stderr where none is given: one harmless line that says whose it is.
+
+    A terminal gets it folded between words.
+    """
+    stream = stream or sys.stderr
+    line = f"fouille: {sanitise_line(text)}"
+    if stream.isatty():
+        line = fill(line, Style.of(stream).width, break_long_words=False, break_on_hyphens=False)
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def note(lines: "Iterable[str]") -> None:

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 from engine.errors import FouilleError, InvalidOption
 from engine.records import Hit, SearchOptions, SearchResult
 from engine.terminal.given import filters, nothing_found
+from engine.terminal.output import complain
 from engine.terminal.render import render, timing
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import PLAIN, Style
@@ -142,8 +143,7 @@ class Shell:
 
     def complain(self, text: str) -> None:
         """Write what is no result: an error, a notice, a timing."""
-        self.err.write(f"fouille: {sanitise_line(text)}\n")
-        self.err.flush()
+        complain(text, self.err)
 
     def status(self) -> tuple[str, ...]:
         """Collection, mode, filters and last timing, for the toolbar."""

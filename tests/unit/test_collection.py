@@ -13,7 +13,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 
-from engine import Collection, Document, SearchOptions
+from engine import Collection, Document, SearchOptions, generation
 from engine.catalog import Catalog
 from engine.collection import list_collections
 from engine.documents import open_source
@@ -588,6 +588,19 @@ def test_what_is_tuned_is_remembered_and_used(hybrid):
         assert hit.score == pytest.approx(hit.rerank_logit + 1.5 * hit.first_stage_z, abs=1e-5)
     with pytest.raises(InvalidOption):
         hybrid.remember(encoder="autre")
+
+
+def test_a_folder_that_was_taken_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    make = generation.make
+
+    def late(folder, memory):
+        (tmp_path / "c" / "of another").mkdir(parents=True)
+        return make(folder, memory)
+
+    monkeypatch.setattr(generation, "make", late)
+    with pytest.raises(InvalidOption, match="the folder is taken"):
+        Collection.create(tmp_path / "c", first_stage="bm25")
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 @pytest.mark.parametrize("options", [{"first_stage": "tfidf"}, {"splitter": "mots"}])

@@ -9,7 +9,7 @@ pytest.importorskip("pyserini")
 
 from engine.collection import Collection
 from engine.documents import open_source
-from engine.errors import CollectionOutdated, DocumentError, ModelDamaged, ModelNotFound
+from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError, ModelDamaged, ModelNotFound
 from engine.records import AddReport, SearchOptions
 from engine.settings import Settings
 from engine.terminal.indexing import Asked, bring_up_to_date
@@ -62,6 +62,19 @@ def test_a_new_collection_without_an_encoder_at_hand_says_so(index: Index, targe
 def test_who_asks_for_bm25_hears_nothing_of_encoders(index: Index, notes: list[str]) -> None:
     index(Asked(first_stage="bm25"))
     assert notes == []
+
+
+def test_a_collection_that_another_process_made_meanwhile_is_used(
+    index: Index, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_early(path: Path, **_: object) -> None:
+        monkeypatch.undo()
+        Collection.create(path, first_stage="bm25").close()
+        raise CollectionNotFound("nothing there yet", where=path)
+
+    monkeypatch.setattr(Collection, "open", too_early)
+    assert index(Asked()).added == 1
+    assert memory(target, "first_stage") == "bm25"
 
 
 def test_indexing_again_changes_nothing(index: Index) -> None:

@@ -136,6 +136,17 @@ def test_every_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) ->
     assert doctor.checks_record(found)["works"] is False
 
 
+def test_the_doctor_names_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOUILLE_RERNKER", "x")
+    monkeypatch.setenv("FOUILLE_K", "3")
+    (told,) = [check for check in doctor.examine(Settings()) if check.name == "environment"]
+    assert (told.state, told.found, told.mend) == (
+        "note",
+        "FOUILLE_RERNKER is not read",
+        "did you mean FOUILLE_RERANKER?",
+    )
+
+
 def test_the_doctor_finds_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FOUILLE_DATA_DIR", str(tmp_path / "file" / "data"))
