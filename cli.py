@@ -52,6 +52,9 @@ class Run:
     interrupted: str = "interrupted"
 
 
+_GOES_ON = "interrupted: run it again to go on"
+
+
 def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import PackageNotFoundError, version
@@ -75,6 +78,8 @@ def fouille(
     """Search French documents in two stages: BM25 and a bi-encoder propose passages, a cross-encoder orders them."""
     run = context.ensure_object(Run)
     run.debug, run.command = debug, context.invoked_subcommand
+    if run.command in {"run", "rerank"}:
+        run.interrupted = _GOES_ON
     if context.invoked_subcommand is None:
         sys.stderr.write(f"{context.get_help()}\n")
         raise typer.Exit(ERROR)
@@ -114,7 +119,7 @@ def index(
     from engine.terminal.tables import add_report, add_report_record
 
     if not rebuild:
-        context.ensure_object(Run).interrupted = "interrupted: run it again to go on"
+        context.ensure_object(Run).interrupted = _GOES_ON
     settings = settings_of(context)
     columns = Columns(id=id_column, title=title_column, text=text_column)
     opened = [open_source(spec, columns=columns) for spec in sources]
@@ -164,12 +169,13 @@ def search(
     )
     with open_collection(settings) as target:
         result = target.search(question, options)
-    for notice in result.notices:
+        told = [*result.notices]
+        if not result.hits and output == "text":
+            told.append(nothing_found(target, options, "--"))
+    for notice in told:
         complain(notice)
     if result.hits or output != "text":
         _show(result, output, qid, full=full, explain=explain)
-    else:
-        complain(nothing_found(options, "--"))
     if timing:
         from engine.terminal.render import timing as timing_lines
 

@@ -8,6 +8,7 @@ g1/             a generation: catalog.sqlite, bm25/, dense/, tokens/
 
 import errno
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from itertools import islice
@@ -22,7 +23,7 @@ from engine.locking import locked
 from engine.models.shelf import Shelf
 from engine.reader import Reader
 from engine.records import AddReport, Document, Progress, SearchOptions, SearchResult
-from engine.search import WINDOW, answer
+from engine.search import FIRST_WINDOW, SECONDS_A_WINDOW, WINDOW, answer
 from engine.settings import Settings, parse
 from indexes.durable import refused
 
@@ -325,11 +326,15 @@ class Collection:
         """Answers to many questions, in order; their pairs share full batches. Raises as `search`."""
         if isinstance(questions, str):
             raise InvalidOption("one question, not several", where="questions", hint="put it in a list, or use search")
-        options, remaining = options or SearchOptions(), iter(questions)
-        while window := list(islice(remaining, WINDOW)):
-            yield from self._search_window(window, options)
+        options, remaining, size = options or SearchOptions(), iter(questions), FIRST_WINDOW
+        while window := list(islice(remaining, size)):
+            started = time.monotonic()
+            results = self._answers(window, options)
+            speed = len(window) / max(time.monotonic() - started, 1e-3)
+            size = min(max(1, int(speed * SECONDS_A_WINDOW)), WINDOW)
+            yield from results
 
-    def _search_window(self, questions: list[str], options: SearchOptions) -> list[SearchResult]:
+    def _answers(self, questions: list[str], options: SearchOptions) -> list[SearchResult]:
         return self._reading(lambda reader: answer(reader, questions, options))
 
     def _reading(self, read: Callable[[Reader], T]) -> T:

@@ -260,8 +260,8 @@ def bring_up_dense(
     """Encode what the catalog has beyond the dense index, window by window, each durable; then commit.
 
     While one is computed, the next is read and tokenised, and the last is written. What an interrupted run has already
-    encoded is not encoded again, nor what a passage said that goes at the same time, as when a file was moved or partly
-    edited; `encoder` is called where something is left.
+    encoded is not encoded again, nor what an indexed passage said that goes at the same time, as when a file was moved
+    or partly edited; `encoder` is called where something is left.
     """
     known, last = _lag(catalog, writer.applied, "dense")
     target = catalog.sequence
@@ -271,7 +271,7 @@ def bring_up_dense(
     # Up to the last, not to the last known: an interrupted run may have stored what was removed since.
     writer.delete(catalog.removed(writer.applied, target, last))
     total = catalog.live_between(known, last)
-    stored = writer.pending()
+    stored = writer.unpublished()
     done = len(stored)
 
     def encoded(more: int) -> None:
@@ -282,7 +282,7 @@ def bring_up_dense(
     def windows(size: int) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
         for window, passages in catalog.added(known, last, size):
             ids = np.asarray(window, np.int64)
-            if len(missing := np.flatnonzero(~np.isin(ids, stored))):
+            if len(missing := np.flatnonzero(~_among(ids, stored))):
                 yield ids[missing], [passage_input(*passages[row]) for row in missing.tolist()]
 
     encoded(0)
@@ -297,18 +297,28 @@ def bring_up_dense(
 
 def _take_over(catalog: Catalog, writer: "DenseWriter", known: int, last: int) -> None:
     """Give new passages the vectors of those removed since that the encoder would read the same."""
-    removed = catalog.said(catalog.removed(writer.applied, catalog.sequence, known))
-    before = {_spoken(passage): id_ for ids, passages in removed for id_, passage in zip(ids, passages, strict=True)}
-    if not before:
+    gone = catalog.removed(writer.applied, catalog.sequence, known)
+    if known == last or not len(gone):
         return
-    stored = set(writer.pending().tolist())
+    twins: dict[bytes, int] = {}
+    for ids, passages in catalog.texts_of(gone):
+        twins |= zip(map(_content_of, passages), ids, strict=True)
+    stored = writer.unpublished()
     for ids, passages in catalog.added(known, last):
-        twins = [(id_, before.get(_spoken(passage))) for id_, passage in zip(ids, passages, strict=True)]
-        found = [(id_, twin) for id_, twin in twins if twin is not None and id_ not in stored]
-        if found:
-            writer.copy(*np.array(found, np.int64).T)
+        new = np.asarray(ids, np.int64)
+        old = np.array([twins.get(_content_of(passage), -1) for passage in passages], np.int64)
+        found = (old >= 0) & ~_among(new, stored)
+        writer.copy(new[found], old[found])
 
 
-def _spoken(passage: tuple[str, str]) -> bytes:
+def _content_of(passage: tuple[str, str]) -> bytes:
     """16 bytes that stand for what a model reads of a passage, its (title, text)."""
     return blake2b(passage_input(*passage).encode(), digest_size=16).digest()
+
+
+def _among(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of `ids` stand in `known`, which is ascending and may be far longer."""
+    if not len(known):
+        return np.zeros(len(ids), np.bool_)
+    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids
+    return found

@@ -42,7 +42,8 @@ def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[tuple
 def behind(work: Callable[..., object]) -> Iterator[Callable[..., None]]:
     """A form of `work` that returns at once, one call at a time being done in a thread.
 
-    What a call raises comes from the next one, or from the end of the block.
+    What a call raises comes from the next one, or from the end of the block, which waits for what is under way unless
+    Ctrl-C comes again.
     """
     under_way: list[Future[object]] = []
 

@@ -90,8 +90,7 @@ class Writer:
                 skipped: Counter[str] = Counter()
                 self._intake.take(items.get(source.location) or source.rename(name).read(skipped), splitter, row)
                 self.report.skipped.update(skipped)
-                if prune:
-                    self._prune(row, source, name)
+                self._settle(row, source, name, prune=prune)
 
     def _read_strictly(self, sources: "Sequence[Source]") -> "dict[str, list[Document | Rejection]]":
         """Read all before anything is written; what standard input gave, which gives it once, is kept by location."""
@@ -105,14 +104,22 @@ class Writer:
             stop_at_first(self.catalog, items, seen, row)
         return kept
 
-    def _prune(self, row: int, source: "Source", name: str) -> None:
-        rejected = self._intake.rejected_at
-        if rejected and source.kind not in ("folder", "glob"):
+    def _settle(self, row: int, source: "Source", name: str, *, prune: bool) -> None:
+        """Remove what the source holds no more, or say that it is still there."""
+        rejected, is_folder = self._intake.rejected_at, source.kind in ("folder", "glob")
+        if not prune and not is_folder:
+            return
+        if rejected and not is_folder:
             self.report.notices.append(f"{name}: nothing was pruned, as part of it could not be read")
             return
         broken = {key for where in rejected for key in (where, f"{name}/{where}")}
         documents = self.catalog.keys_of_source(row)
-        self._intake.forget(row for row, key in documents if key not in self._intake.seen and not _lies_in(key, broken))
+        gone = [row for row, key in documents if key not in self._intake.seen and not _lies_in(key, broken)]
+        if prune:
+            self._intake.forget(gone)
+        elif gone:
+            what = "1 document is" if len(gone) == 1 else f"{len(gone):,} documents are"
+            self.report.notices.append(f"{name}: {what} no longer there, and still found (--prune removes them)")
 
     def add(self, documents: Iterable[Document | Rejection], *, strict: bool = False) -> None:
         """Index documents that no source brings.

@@ -64,7 +64,7 @@ class DenseWriter:
         """The catalog's sequence of the last commit."""
         return self._store.applied
 
-    def pending(self) -> NDArray[np.int64]:
+    def unpublished(self) -> NDArray[np.int64]:
         """Ids of the vectors that the next commit will publish, ascending: where a stopped encoding resumes."""
         return self._store.pending_ids()
 

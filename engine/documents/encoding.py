@@ -15,15 +15,24 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# What French text holds beyond ASCII, as bytes of the encodings it was written in. A general detector knows too many
-# encodings to tell these apart in a short text.
-_FRENCH = "àâäçéèêëîïôöùûüÿœæÀÂÄÇÉÈÊËÎÏÔÖÙÛÜŸŒÆ«»’‘“”–—…°§€·²³ñá½¼\u00a0\u00ad"
-_FRENCH_BYTES = {
-    name: frozenset(_FRENCH.encode(name, errors="ignore")) - frozenset(range(128))
-    for name in ("cp1252", "mac_roman", "cp850")
+# What French text holds beyond ASCII, the likelier the higher, as bytes of the encodings it was written in. A general
+# detector knows too many encodings to tell these apart in a short text.
+_FRENCH = {
+    3: "àâäçéèêëîïôöùûüÿœæ«»’\u00a0",
+    2: "ÀÂÄÇÉÈÊËÎÏÔÖÙÛÜŸŒÆ",
+    1: "‘“”–—…°§€£·²³ñáíóúßµ±×÷•™®©ºª¿¡½¼¾\u00ad",
 }
+_WRITTEN_IN = {"cp1252": 1.5, "mac_roman": 1.0, "cp850": 1.0}  # how much likelier
+_FRENCH_BYTES = {
+    name: {byte: much * weight for weight, text in _FRENCH.items() for byte in text.encode(name, "ignore")}
+    for name, much in _WRITTEN_IN.items()
+}
+_FRENCH_BYTES["cp1252"][0xA4] = 1  # the euro of latin-9, which shares the rest
 _ENOUGH_FRENCH = 0.9
-_LATIN9_LIGATURE = re.compile(rb"[A-Za-z][\xbd\xbc][A-Za-z]")
+_LATIN9 = re.compile(rb"[A-Za-z][\xbd\xbc][A-Za-z]|[\xbd\xbc][a-z]{2}|\xa4")
+"""What cp1252 would read as a fraction in a word, or as a general sign of currency: a ligature, a price in euros."""
+_TOO_FEW = 20
+"""Bytes beyond ASCII below which a general detector guesses at random, among the encodings of Asia too."""
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\x1b\x08")
 _SAMPLE = 64 * 1024
 
@@ -84,13 +93,17 @@ def guess(content: bytes, around: int = 0) -> str:
     accented = sum(byte > 127 for byte in sample)
     if damaged * 20 < accented:
         return "utf-8"
-    likely, known = max(
-        ((name, sum(byte in french for byte in sample)) for name, french in _FRENCH_BYTES.items()),
-        key=lambda scored: scored[1],
-    )
-    if known >= _ENOUGH_FRENCH * accented:
-        return "iso8859-15" if likely == "cp1252" and _LATIN9_LIGATURE.search(sample) else likely
+    likely = max(_FRENCH_BYTES, key=lambda name: sum(_FRENCH_BYTES[name].get(byte, 0) for byte in sample))
+    if sum(byte in _FRENCH_BYTES[likely] for byte in sample) >= _ENOUGH_FRENCH * accented:
+        return _latin(sample) if likely == "cp1252" else likely
+    if accented < _TOO_FEW:
+        return _latin(sample)
     from charset_normalizer import from_bytes
 
     best = from_bytes(sample).best()
     return "cp1252" if best is None else best.encoding
+
+
+def _latin(sample: bytes) -> str:
+    """Which of the two Western encodings that share most letters."""
+    return "iso8859-15" if _LATIN9.search(sample) else "cp1252"

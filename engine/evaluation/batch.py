@@ -103,6 +103,8 @@ def run_questions(
     notices = dict.fromkeys(_depth_notice(options, chosen))
     with ResumableRun(output, decisive, tag=tag, restart=restart) as writer:
         left = [question for question in questions if question.id not in writer.done]
+        if progress:
+            progress("questions", 0, len(left))
         results = collection.search_many([question.text for question in left], options)
         for done, (question, result) in enumerate(zip(left, results, strict=True), 1):
             documents, scores = document_scores(result)

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _PASSAGES_AT_ONCE = 4096  # tokenised at a time
-_FEWEST_PAIRS, _MOST_PAIRS = 1024, 65_536  # scored at a time
+_FEWEST_PAIRS, _MOST_PAIRS = 64, 65_536  # scored at a time
 _SECONDS_A_WINDOW = 5.0  # so that progress shows and an interruption costs little, whatever the device
 
 
@@ -268,6 +268,8 @@ def iter_reranked(
     with tempfile.TemporaryFile() as spool:
         tokens = _tokenised(row_of, passages, reranker, spool, progress)
         done = 0
+        if progress:
+            progress("pairs", done, total)
         windows = _Windows()
         for window in windows.over(wanted_questions, run, depth):
             asked = [texts[question] for question, _ in window]

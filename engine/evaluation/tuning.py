@@ -330,11 +330,12 @@ class _Bench:
 
         return self.reader.tokens.of(ids, reranker, inputs)
 
-    def _logits(self, first: Sequence[Ranking], candidates: _Candidates, window: int = 64) -> list[NDArray[np.float32]]:
+    def _logits(self, first: Sequence[Ranking], candidates: _Candidates, window: int = 4) -> list[NDArray[np.float32]]:
         reranker = self.plan.reranker
         if reranker is None:
             raise EvaluationError("no reranker at hand")
         logits: list[NDArray[np.float32]] = []
+        self._tell("rerank", 0, len(first))
         for start in range(0, len(first), window):
             texts = self.texts[start : start + window]
             ids = [ranking.ids for ranking in first[start : start + window]]

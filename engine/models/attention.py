@@ -130,7 +130,8 @@ class ProductAttention:
     """Sequence by sequence on a CPU, a few heads at a time: two products and a softmax in fp32.
 
     Nothing is padded, query, key and value are read where they lie, and scores stay in the cache of a core. torch's
-    fused attention is slower at the lengths of passages, in bf16 by far unless the processor has AMX tiles.
+    fused attention is slower at the lengths of passages; it takes the sequences whose scores outgrow the cache, but not
+    in bf16, where it is slower by far unless the processor has AMX tiles.
     """
 
     name: str = "products, softmax in fp32"
@@ -145,7 +146,11 @@ class ProductAttention:
         for i in range(len(packed)):
             whole = slice(packed.bounds[i], packed.bounds[i + 1])
             rows = slice(i, i + 1) if first else whole
-            cells = (rows.stop - rows.start) * (whole.stop - whole.start)
+            cells = max(1, (rows.stop - rows.start) * (whole.stop - whole.start))
+            if cells > _CACHED_SCORES and query.dtype == torch.float32:
+                q, k, v = (x[None] for x in (query[:, rows], key[:, whole], value[:, whole]))
+                out[:, rows] = scaled_dot_product_attention(q, k, v, scale=1.0)[0]
+                continue
             at_once = max(1, _CACHED_SCORES // cells)
             for start in range(0, len(query), at_once):
                 heads = slice(start, start + at_once)

@@ -265,9 +265,9 @@ class CrossEncoder:
             Rows of `passages` as ids, int64[min(k, n)], best first, ties by row; and their scores.
 
         Raises:
-            InvalidOption: k is less than 1.
+            InvalidOption: k is less than 1, or one passage, not several.
         """
-        questions, tokens, pairs = self._prepare([(question, passage) for passage in passages])
+        questions, tokens, pairs = self._prepare(_paired(question, passages))
         logits = self.score_top(questions, tokens, pairs, k).logits
         best = np.argsort(-logits, kind="stable")[:k]
         return Ranking(best.astype(np.int64), self._activated(logits[best], activation))
@@ -281,8 +281,11 @@ class CrossEncoder:
             question: text.
             passages: texts.
             activation: `sigmoid`, `none` for logits, or None for what the model's folder says.
+
+        Raises:
+            InvalidOption: one passage, not several.
         """
-        return self.score_pairs([(question, passage) for passage in passages], activation=activation)
+        return self.score_pairs(_paired(question, passages), activation=activation)
 
     def score_pairs(
         self, pairs: Sequence[tuple[str, str]], *, activation: ScoreActivation | None = None
@@ -366,3 +369,9 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / (1 + exp(-x)) in float32, without overflow."""
     scores: NDArray[np.float32] = np.exp(-np.logaddexp(np.float32(0), -logits))
     return scores
+
+
+def _paired(question: str, passages: Sequence[str]) -> list[tuple[str, str]]:
+    if isinstance(passages, str):
+        raise InvalidOption("one passage, not several", where="passages", hint="put it in a list")
+    return [(question, passage) for passage in passages]

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import CollectionNotFound
@@ -88,7 +88,11 @@ def filters(options: SearchOptions, mark: str = "") -> list[str]:
     return [f"{mark}{name} {shlex.quote(value) if mark == '--' else value}" for name, value in asked]
 
 
-def nothing_found(options: SearchOptions, mark: str) -> str:
+def nothing_found(target: "Collection", options: SearchOptions, mark: str) -> str:
     """What to say of a search without hits: also what kept others out, its names behind `mark`."""
-    asked = " ".join(filters(options, mark))
-    return f"no passage found under {asked}" if asked else "no passage found"
+    if options.keys is not None and not target.keys(options.keys):
+        hint = "" if set(options.keys) & set("*?") else f" (for all in a folder: {options.keys.rstrip('/')}/*)"
+        return f"no document's key matches {filters(replace(options, where={}), mark)[0]}{hint}"
+    if asked := " ".join(filters(options, mark)):
+        return f"no passage found under {asked}"
+    return "no passage found" if target.keys() else "the collection is empty"

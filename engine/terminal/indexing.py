@@ -2,12 +2,20 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.collection import Collection
 from engine.documents import Source, Splitter
-from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError, InvalidOption, SourceNotFound
+from engine.errors import (
+    CollectionBusy,
+    CollectionNotFound,
+    CollectionOutdated,
+    DocumentError,
+    InvalidOption,
+    SourceNotFound,
+)
 from engine.generation import generations, model_name
 from engine.locking import locked
 from engine.models import registry
@@ -89,9 +97,13 @@ def bring_up_to_date(
             done = target.update(sources, prune=prune, strict=strict, progress=report)
         except (DocumentError, SourceNotFound):
             if made:
-                _unmake(target)
+                with suppress(CollectionBusy):  # somebody else has found it useful
+                    _unmake(target)
             raise
-        if strict and _reconcile(target, asked, stage):
+        if made and not done.passages:
+            _unmake(target)
+            notify("nothing could be indexed: no collection was made")
+        elif strict and _reconcile(target, asked, stage):
             # What was strictly read stands in the catalog; the index that is new is filled from there.
             done.seconds |= target.update((), progress=report).seconds
         return done

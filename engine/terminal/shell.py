@@ -107,7 +107,7 @@ class Shell:
         if result.hits:
             self.say(render(result, self.style, full=self.full, explained=self.explained))
         else:
-            self.complain(nothing_found(self.options, "."))
+            self.complain(nothing_found(self.collection, self.options, "."))
         if self.interactive or result.hits:
             self.say("")
         if self.timed:

@@ -57,6 +57,11 @@ def _cell(value: object) -> str:
     return sanitise_line(str(value))
 
 
+def _value(value: object) -> str:
+    """A value of its own, not one of a column: as exact as it is."""
+    return f"{value:.12g}" if isinstance(value, float) else _cell(value)
+
+
 def pairs(record: Mapping[str, Any], style: Style, *, depth: int = 0) -> str:
     """Names and values, one a line; a mapping inside is set in below its name."""
     lines = []
@@ -70,7 +75,7 @@ def pairs(record: Mapping[str, Any], style: Style, *, depth: int = 0) -> str:
             lines.append(f"{margin}{label}")
             lines += [f"{margin}  {_listed(item)}" for item in value]
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple | Mapping) else _cell(value)
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple | Mapping) else _value(value)
             lines.append(f"{margin}{label}{' ' * (width - len(name))}  {sanitise_line(shown) or '–'}")
     return "\n".join(lines)
 
@@ -99,8 +104,8 @@ def _complaints(errors: Iterable[str], style: Style) -> list[str]:
 
 def _listed(item: object) -> str:
     if isinstance(item, Mapping):
-        return sanitise_line(", ".join(f"{name} {_cell(value)}" for name, value in item.items()))
-    return _cell(item)
+        return sanitise_line(", ".join(f"{name} {_value(value)}" for name, value in item.items()))
+    return _value(item)
 
 
 def _passed_over(skipped: Mapping[str, int], style: Style) -> str:
@@ -168,9 +173,7 @@ def document_record(found: Document) -> dict[str, Any]:
 def document(found: Document, style: Style) -> str:
     """A document's title, key, metadata and text, page by page where it has pages."""
     head = [style.paint(sanitise_line(found.title or found.key), "bold"), style.paint(sanitise_line(found.key), "cyan")]
-    head += [
-        style.paint(f"{sanitise_line(str(name))}: {_cell(value)}", "dim") for name, value in found.metadata.items()
-    ]
+    head += [style.paint(sanitise_line(f"{name}: {value}"), "dim") for name, value in found.metadata.items()]
     if not found.pages:
         return "\n".join([*head, "", sanitise(found.text)])
     ends = [*found.pages[1:], len(found.text)]

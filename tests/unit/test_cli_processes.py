@@ -103,9 +103,12 @@ def test_no_hit_is_exit_1_and_nothing_on_stdout(environment: dict[str, str]) -> 
 
 
 def test_no_hit_under_a_filter_names_it_on_one_line(environment: dict[str, str]) -> None:
-    filters = ("--in", "aide/*\x1b[2J\n", "--where", "langue=fr")
-    done = fouille(environment, "search", "chevaux", "--no-rerank", *filters)
-    assert done.stderr == "fouille: no passage found under --in 'aide/* ' --where langue=fr\n"
+    for filters, told in (
+        (("--where", "langue=fr"), "no passage found under --where langue=fr"),
+        (("--in", "aide/*\x1b[2J\n"), "no document's key matches --in 'aide/* '"),
+    ):
+        done = fouille(environment, "search", "chevaux", "--no-rerank", *filters)
+        assert done.stderr == f"fouille: {told}\n"
 
 
 def test_a_key_that_is_not_there_brings_a_suggestion(environment: dict[str, str]) -> None:

@@ -540,6 +540,20 @@ def test_a_file_that_moved_is_not_encoded_again(tmp_path, hybrid, encoded):
     assert hybrid.verify()["state"] == "sound"
 
 
+def test_who_does_not_prune_hears_of_what_is_gone(tmp_path, collection):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.txt").write_text(f"Le texte de {name}.", "utf-8")
+    assert collection.update([open_source(str(folder))]).notices == []
+    for name in ("a", "b"):
+        (folder / f"{name}.txt").unlink()
+        report = collection.update([open_source(str(folder))])
+    assert report.notices == ["notes: 2 documents are no longer there, and still found (--prune removes them)"]
+    report = collection.update([open_source(str(folder))], prune=True)
+    assert (report.removed, report.notices) == (2, [])
+
+
 def test_of_a_document_that_changed_only_what_changed_is_encoded_again(hybrid, encoded):
     paragraphs = [" ".join(f"mot{n}x{m}" for m in range(140)) + "." for n in range(4)]
     hybrid.add([Document("roman", "\n\n".join(paragraphs))])

@@ -121,7 +121,7 @@ def test_an_interrupted_encoding_resumes_where_it_stopped(tmp_path: Path) -> Non
         writer.add(np.arange(6), vectors[:6])
     assert DenseIndex.open(tmp_path).count == 0
     with DenseWriter(tmp_path, WIDTH) as writer:
-        assert writer.pending().tolist() == list(range(6))
+        assert writer.unpublished().tolist() == list(range(6))
         writer.add(np.arange(6, 10), vectors[6:])
         writer.commit(1)
     assert DenseIndex.open(tmp_path).ids().tolist() == list(range(10))

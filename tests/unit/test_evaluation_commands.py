@@ -69,7 +69,8 @@ def options_of(run: Path) -> dict[str, object]:
 
 
 def stopped(part: str, done: int, total: int | None) -> None:
-    raise KeyboardInterrupt
+    if done:
+        raise KeyboardInterrupt
 
 
 # How a run was made --------------------------------------------------------------------------------------------------

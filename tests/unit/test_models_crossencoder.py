@@ -74,6 +74,12 @@ def test_pairs_are_scored_in_order(folder, runtime):
     assert model.score_pairs([("a", "b"), ("d", "b"), ("a", "b")], activation="none").tolist() == [9, 12, 9]
 
 
+@pytest.mark.parametrize("ask", ["score", "rank"])
+def test_one_text_is_not_a_list_of_its_letters(folder, runtime, ask):
+    with pytest.raises(InvalidOption, match="one passage, not several"):
+        getattr(CrossEncoder(folder), ask)("une question", "un passage")
+
+
 def test_no_passages_give_no_scores(folder, runtime):
     model = CrossEncoder(folder)
     assert model.score("a", []).shape == (0,)

@@ -254,12 +254,22 @@ def test_every_attention_sees_its_own_sequence_alone(
     torch.testing.assert_close(attention(q, k, v, packed, first=first), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_long_sequence_and_an_empty_one_see_the_same_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    lengths = [7, 0, 3]
+    packed = bounds_of(lengths)
+    q, k, v = torch.randn(3, 10, 5, 8).unbind()
+    in_blocks = ProductAttention()(q, k, v, packed)
+    monkeypatch.setattr("engine.models.attention._CACHED_SCORES", 6 * 6)
+    torch.testing.assert_close(ProductAttention()(q, k, v, packed), in_blocks, atol=1e-6, rtol=1e-5)
+
+
 def test_heads_that_go_one_after_the_other_see_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(2)
     packed = bounds_of([7, 3, 12])
     q, k, v = torch.randn(3, 22, 5, 8).unbind()
     together = ProductAttention()(q, k, v, packed)
-    for scores in (1, 2 * 7 * 7):
+    for scores in (12 * 12, 2 * 12 * 12):
         monkeypatch.setattr("engine.models.attention._CACHED_SCORES", scores)
         torch.testing.assert_close(ProductAttention()(q, k, v, packed), together, atol=1e-6, rtol=1e-5)
 

@@ -45,6 +45,9 @@ class OneHit:
     def document(self, key: str) -> Document:
         return Document(key, TEXT)
 
+    def keys(self, glob: str | None = None) -> list[str]:
+        return [] if glob == "nulle-part" else [HIT.key]
+
     def info(self) -> dict[str, Any]:
         return {"documents": 1}
 
@@ -247,6 +250,13 @@ def test_no_hit_under_a_filter_names_it(shell: Shell) -> None:
     for line in (".in aide/*", ".where langue=fr", "rien"):
         assert shell.attempt(line)
     assert complained(shell) == "fouille: no passage found under .in aide/* .where langue=fr\n"
+
+
+def test_a_filter_that_no_document_matches_is_told_apart(shell: Shell) -> None:
+    for line in (".in nulle-part", "rien"):
+        assert shell.attempt(line)
+    told = "no document's key matches .in nulle-part (for all in a folder: nulle-part/*)"
+    assert complained(shell) == f"fouille: {told}\n"
 
 
 def test_an_interrupt_stops_the_search_and_keeps_the_shell(shell: Shell) -> None:

@@ -77,6 +77,16 @@ def test_a_collection_that_another_process_made_meanwhile_is_used(
     assert memory(target, "first_stage") == "bm25"
 
 
+def test_what_holds_nothing_to_index_makes_no_collection(
+    index: Index, tmp_path: Path, target: Path, notes: list[str]
+) -> None:
+    (tmp_path / "ferme" / "cheval.txt").write_bytes(bytes(range(32)))
+    report = index(Asked(first_stage="bm25"))
+    assert (report.rejected, report.passages) == (1, 0)
+    assert notes == ["nothing could be indexed: no collection was made"]
+    assert not target.exists()
+
+
 def test_indexing_again_changes_nothing(index: Index) -> None:
     index(Asked(first_stage="bm25"))
     again = index(Asked(first_stage="bm25", splitter="words:150:30"))

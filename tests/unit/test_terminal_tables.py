@@ -38,6 +38,15 @@ def test_columns_of_nothing_are_their_header() -> None:
     assert columns([], PLAIN, header=("a", "b")) == "a  b"
 
 
+def test_values_are_as_exact_as_they_are() -> None:
+    assert pairs({"fusion_weight": 0.75, "k1": 1.25, "passages": 3586}, PLAIN).split() == [
+        *("fusion", "weight", "0.75"),
+        *("k1", "1.25", "passages", "3,586"),
+    ]
+    found = Document("a", "Un texte.", metadata={"annee": 2020, "prix": 1.25})
+    assert document(found, PLAIN).splitlines()[2:4] == ["annee: 2020", "prix: 1.25"]
+
+
 def test_a_report_counts_documents_passages_and_seconds() -> None:
     assert add_report(REPORT, PLAIN) == (
         "documents\nadded      1,200\nupdated        3\nunchanged     40\nremoved        1\nrejected       0\n\n"

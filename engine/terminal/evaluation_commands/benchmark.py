@@ -65,7 +65,10 @@ def benchmark(
     restart: flags.Restart = False,
     output: flags.TableFormat = "text",
 ) -> None:
-    """Run a named protocol from start to end, with the figures that the models' cards publish beside."""
+    """Run a named protocol from start to end, with the figures that the models' cards publish beside.
+
+    The first stage is bm25 unless --first-stage says otherwise.
+    """
     from engine.evaluation.benchmark import benchmark as run_protocol
     from engine.evaluation.protocols import protocol_of
     from engine.evaluation.reports import render, together
