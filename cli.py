@@ -340,7 +340,7 @@ def doctor(output: flag.AsJson = "text") -> None:
     """Say what works here, what does not, and how to mend it."""
     from engine.terminal.doctor import checks_record, examine, render
 
-    found = examine(resolve())
+    found = examine()
     record = checks_record(found)
     report(record, output, partial(render, found))
     if not record["works"]:

@@ -182,7 +182,8 @@ def _first_stage(reader: "Reader", options: SearchOptions, notices: list[str]) -
         return wanted, encoder
     if asked is not None or not reader.has_bm25:
         raise ModelNotFound(reason, where=reader.folder.parent, hint="run fouille index again, or search with bm25")
-    notices.append(f"{reason}: BM25 alone answers")
+    remedy = " (run fouille index again)" if reader.shelf.at_hand(name) else ""
+    notices.append(f"{reason}: BM25 alone answers{remedy}")
     return "bm25", None
 
 

@@ -83,6 +83,7 @@ class Writer:
             counts = [source.expected() for source in sources]
             self._intake.expected = None if None in counts else sum(count or 0 for count in counts)
         for source in sources:
+            self._note_overlap(source)
             row, name = self.catalog.source(source.name, source.location, whole=source.keeps_passages)
             splitter = AS_IS if source.keeps_passages else Splitter.parse(self._memory["splitter"])
             self._intake.rejected_at.clear()
@@ -91,6 +92,17 @@ class Writer:
                 self._intake.take(items.get(source.location) or source.rename(name).read(skipped), splitter, row)
                 self.report.skipped.update(skipped)
                 self._settle(row, source, name, prune=prune)
+
+    def _note_overlap(self, source: "Source") -> None:
+        """Say of a new source which others share documents with it: each brings them under keys of its own."""
+        others = self.catalog.sources().values()
+        if source.location in {other.location for other in others}:
+            return
+        for other in others:
+            inside = Path(source.location).is_relative_to(other.location)
+            if inside or Path(other.location).is_relative_to(source.location):
+                inner, outer = (source, other) if inside else (other, source)
+                self.report.notices.append(f"{inner.name} lies in {outer.name}: what both hold is indexed twice")
 
     def _read_strictly(self, sources: "Sequence[Source]") -> "dict[str, list[Document | Rejection]]":
         """Read all before anything is written; what standard input gave, which gives it once, is kept by location."""

@@ -218,7 +218,7 @@ class _Bench:
         dense = self._dense() if self.plan.encoder is not None else None
         if self.plan.first_stage != "dense":
             settings = self._bm25_settings()
-            stages.append(judge("bm25", settings, self._each("bm25", settings, self._bm25)))
+            stages.append(judge("bm25", settings, self._each("k1 and b", settings, self._bm25)))
             first = self._bm25(stages[-1].chosen)
         if stages and dense is not None:
             fuse = self._fusion(first, *dense)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import FouilleError
-from engine.settings import VARIABLES, Settings, cache_dir, config_dir, data_dir
+from engine.settings import VARIABLES, Settings, cache_dir, config_dir, data_dir, resolve
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
 from engine.terminal.suggestions import did_you_mean
@@ -39,18 +39,31 @@ class Check:
     mend: str | None = None
 
 
-def examine(settings: Settings) -> list[Check]:
-    """Look at everything fouille stands on; a check that fails becomes a finding, never an error."""
+def examine(settings: Settings | None = None) -> list[Check]:
+    """Look at everything fouille stands on; a check that fails becomes a finding, never an error.
+
+    Args:
+        settings: those to look at; None for what the environment and the config file say.
+    """
     found: list[Check] = []
+    if settings is None:
+        try:
+            settings = resolve()
+        except FouilleError as error:
+            settings = Settings()
+            found.append(_broken("settings", error))
     for name, look in _LOOKS.items():
         try:
             found += look(settings)
         except FouilleError as error:
-            what = error.what if error.where is None else f"{error.where}: {error.what}"
-            found.append(Check(name, "broken", what, error.hint))
+            found.append(_broken(name, error))
         except Exception as error:  # noqa: BLE001 - whatever a library does here is the finding
             found.append(Check(name, "broken", f"{type(error).__name__}: {error}", "install fouille again"))
     return found
+
+
+def _broken(name: str, error: FouilleError) -> Check:
+    return Check(name, "broken", error.what if error.where is None else f"{error.where}: {error.what}", error.hint)
 
 
 def _python(_: Settings) -> Iterator[Check]:

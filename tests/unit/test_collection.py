@@ -554,6 +554,20 @@ def test_who_does_not_prune_hears_of_what_is_gone(tmp_path, collection):
     assert (report.removed, report.notices) == (2, [])
 
 
+def test_a_source_inside_another_is_told_of_once(tmp_path, collection):
+    folder = tmp_path / "notes"
+    (folder / "ici").mkdir(parents=True)
+    (folder / "ici" / "a.txt").write_text("Le texte.", "utf-8")
+    assert collection.update([open_source(str(folder / "ici"))]).notices == []
+    told = ["ici lies in notes: what both hold is indexed twice"]
+    assert collection.update([open_source(str(folder))]).notices == told
+    assert collection.update([open_source(str(folder)), open_source(str(folder / "ici"))]).notices == []
+    assert collection.update([open_source(str(folder / "ici" / "a.txt"))]).notices == [
+        "a.txt lies in ici: what both hold is indexed twice",
+        "a.txt lies in notes: what both hold is indexed twice",
+    ]
+
+
 def test_of_a_document_that_changed_only_what_changed_is_encoded_again(hybrid, encoded):
     paragraphs = [" ".join(f"mot{n}x{m}" for m in range(140)) + "." for n in range(4)]
     hybrid.add([Document("roman", "\n\n".join(paragraphs))])

@@ -352,7 +352,7 @@ def test_a_single_fold_is_no_cross_validation(
         fouille("tune", "-c", collection.path, "--questions", beir, "--qrels", beir, "--folds", 1)
 
 
-@pytest.mark.parametrize("part", ["bm25", "tokens"])
+@pytest.mark.parametrize("part", ["k1 and b", "tokens"])
 def test_tuning_sees_the_collection_as_it_was_when_it_began(collection: Collection, beir: Path, part: str) -> None:
     def tuned(progress: Callable[[str, int, int | None], None] | None = None) -> list[float]:
         asked = read_questions(beir)

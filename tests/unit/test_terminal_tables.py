@@ -145,6 +145,15 @@ def test_every_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) ->
     assert doctor.checks_record(found)["works"] is False
 
 
+def test_the_doctor_goes_on_where_a_setting_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOUILLE_K", "abc")
+    found = doctor.examine()
+    assert [(check.state, check.found) for check in found if check.name == "settings"] == [
+        ("broken", "FOUILLE_K: 'abc' is not a whole number from 1 up")
+    ]
+    assert {check.name for check in found} > {"Python", "Java", "config file"}
+
+
 def test_the_doctor_names_variables_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUILLE_RERNKER", "x")
     monkeypatch.setenv("FOUILLE_K", "3")

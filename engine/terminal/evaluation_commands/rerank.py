@@ -15,7 +15,7 @@ from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.given import open_collection, settings_of
 from engine.terminal.output import note
-from engine.terminal.progress import progress
+from engine.terminal.progress import LOADING, progress
 
 if TYPE_CHECKING:
     from engine.evaluation.rerank import Passages
@@ -66,7 +66,7 @@ def rerank(
     asked = read_questions(questions, only=judgements)
     # What the run has no answer to is not reranked, and makes two rerankings no different.
     reranked = questions_fingerprint([question for question in asked if question.id in first])
-    with _passages(settings, corpus) as (passages, memory), progress() as report:
+    with _passages(settings, corpus) as (passages, memory), progress({"pairs": LOADING}) as report:
         weight = memory.get("interpolate") if settings.interpolate is None else settings.interpolate
         done = rerank_run(
             first,
