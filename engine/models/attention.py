@@ -13,6 +13,8 @@ __all__ = ["Attention", "BucketedAttention", "PackedBounds", "ProductAttention",
 
 _WIDEST_HEAD = 256
 """What FlashAttention's kernels take, in steps of 8; torch's dense attention pads what they do not."""
+_FUSED_ABOVE = 160 * 160
+"""Scores of one head above which torch's fused attention is the faster in fp32."""
 _CACHED_SCORES = 1 << 18
 """Scores computed at once on a CPU: a MiB in fp32, what the second cache of a core holds."""
 
@@ -130,8 +132,8 @@ class ProductAttention:
     """Sequence by sequence on a CPU, a few heads at a time: two products and a softmax in fp32.
 
     Nothing is padded, query, key and value are read where they lie, and scores stay in the cache of a core. torch's
-    fused attention is slower at the lengths of passages; it takes the sequences whose scores outgrow the cache, but not
-    in bf16, where it is slower by far unless the processor has AMX tiles.
+    fused attention takes the longer sequences, where it is faster, but not in bf16: there it is slower by far, unless
+    the processor has AMX tiles.
     """
 
     name: str = "products, softmax in fp32"
@@ -147,7 +149,7 @@ class ProductAttention:
             whole = slice(packed.bounds[i], packed.bounds[i + 1])
             rows = slice(i, i + 1) if first else whole
             cells = max(1, (rows.stop - rows.start) * (whole.stop - whole.start))
-            if cells > _CACHED_SCORES and query.dtype == torch.float32:
+            if cells > _FUSED_ABOVE and query.dtype == torch.float32:
                 q, k, v = (x[None] for x in (query[:, rows], key[:, whole], value[:, whole]))
                 out[:, rows] = scaled_dot_product_attention(q, k, v, scale=1.0)[0]
                 continue
