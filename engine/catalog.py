@@ -51,7 +51,7 @@ SELECT p.id, d.key, d.title, p.text, p.start, p.end, p.page, p.line, d.metadata
 FROM passages p JOIN documents d ON d.id = p.document
 WHERE p.id IN (SELECT value FROM json_each(?))"""
 
-_SAID = "SELECT p.id, d.title, p.text FROM passages p JOIN documents d ON d.id = p.document"
+_TEXTS = "SELECT p.id, d.title, p.text FROM passages p JOIN documents d ON d.id = p.document"
 
 _BUSY = "PRAGMA busy_timeout = 10000"
 
@@ -112,6 +112,14 @@ def _named(glob: str | None) -> tuple[str, list[object]]:
 
 def _ids(rows: Iterable[tuple[int]]) -> Ids:
     return np.fromiter((row[0] for row in rows), np.int64)
+
+
+def _ids_and_texts(rows: Iterable[tuple[int, str, str]]) -> tuple[list[int], list[tuple[str, str]]]:
+    ids, texts = [], []
+    for id_, title, text in rows:
+        ids.append(id_)
+        texts.append((title, text))
+    return ids, texts
 
 
 class Catalog:
@@ -414,18 +422,17 @@ class Catalog:
 
     def added(self, after: int, upto: int, window: int = 2048) -> Iterator[tuple[list[int], list[tuple[str, str]]]]:
         """Live passages with `after` < id <= `upto`, in order, as windows of ids and (title, text)."""
-        sql = f"{_SAID} WHERE p.id > ? AND p.id <= ? AND p.removed IS NULL ORDER BY p.id LIMIT ?"
+        sql = f"{_TEXTS} WHERE p.id > ? AND p.id <= ? AND p.removed IS NULL ORDER BY p.id LIMIT ?"
         while rows := self._all(sql, (after, upto, window)):
-            yield [row[0] for row in rows], [(row[1], row[2]) for row in rows]
+            yield _ids_and_texts(rows)
             after = rows[-1][0]
 
     def texts_of(self, ids: Ids, window: int = 2048) -> Iterator[tuple[list[int], list[tuple[str, str]]]]:
         """These passages, removed ones included while their rows last; otherwise as `added`."""
         for start in range(0, len(ids), window):
             wanted = json.dumps(ids[start : start + window].tolist())
-            sql = f"{_SAID} WHERE p.id IN (SELECT value FROM json_each(?)) ORDER BY p.id"  # noqa: S608 - our own words
-            rows = self._all(sql, (wanted,))
-            yield [row[0] for row in rows], [(row[1], row[2]) for row in rows]
+            sql = f"{_TEXTS} WHERE p.id IN (SELECT value FROM json_each(?)) ORDER BY p.id"  # noqa: S608 - our own words
+            yield _ids_and_texts(self._all(sql, (wanted,)))
 
     def live_between(self, after: int, upto: int) -> int:
         """How many live passages have `after` < id <= `upto`."""

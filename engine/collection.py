@@ -8,7 +8,6 @@ g1/             a generation: catalog.sqlite, bm25/, dense/, tokens/
 
 import errno
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from itertools import islice
@@ -23,8 +22,9 @@ from engine.locking import locked
 from engine.models.shelf import Shelf
 from engine.reader import Reader
 from engine.records import AddReport, Document, Progress, SearchOptions, SearchResult
-from engine.search import FIRST_WINDOW, SECONDS_A_WINDOW, WINDOW, answer
+from engine.search import FIRST_WINDOW, WINDOW, answer
 from engine.settings import Settings, parse
+from engine.timing import Pace
 from indexes.durable import refused
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ class Collection:
         """
         path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
         memory = generation.fresh_memory(shelf, first_stage, encoder, reranker, splitter)
-        taken = InvalidOption("the folder is taken", where=path, hint="choose another, or open the collection")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise taken
+            raise _taken(path)
         with refused(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{memory['uuid']}")
@@ -100,7 +99,7 @@ class Collection:
                     temporary.rename(path)
                 except OSError as error:
                     if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:  # meanwhile
-                        raise taken from error
+                        raise _taken(path) from error
                     raise
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -326,12 +325,11 @@ class Collection:
         """Answers to many questions, in order; their pairs share full batches. Raises as `search`."""
         if isinstance(questions, str):
             raise InvalidOption("one question, not several", where="questions", hint="put it in a list, or use search")
-        options, remaining, size = options or SearchOptions(), iter(questions), FIRST_WINDOW
-        while window := list(islice(remaining, size)):
-            started = time.monotonic()
+        options, remaining, pace = options or SearchOptions(), iter(questions), Pace(FIRST_WINDOW, 1, WINDOW)
+        while window := list(islice(remaining, pace.size)):
+            pace.begin()
             results = self._answers(window, options)
-            speed = len(window) / max(time.monotonic() - started, 1e-3)
-            size = min(max(1, int(speed * SECONDS_A_WINDOW)), WINDOW)
+            pace.done(len(window))
             yield from results
 
     def _answers(self, questions: list[str], options: SearchOptions) -> list[SearchResult]:
@@ -402,3 +400,7 @@ def list_collections(folder: Path) -> list[dict[str, Any]]:
             entry |= {"documents": None, "passages": None, "first_stage": None, "error": str(error)}
         found.append(entry)
     return found
+
+
+def _taken(path: Path) -> InvalidOption:
+    return InvalidOption("the folder is taken", where=path, hint="choose another, or open the collection")

@@ -21,14 +21,12 @@ if TYPE_CHECKING:
     from engine.models import BiEncoder, CrossEncoder
     from engine.reader import Reader
 
-__all__ = ["FIRST_WINDOW", "SECONDS_A_WINDOW", "WINDOW", "Plan", "answer", "clean", "plan", "search"]
+__all__ = ["FIRST_WINDOW", "WINDOW", "Plan", "answer", "clean", "plan", "search"]
 
 CANDIDATES = 100
 FUSION_WEIGHT = 0.75
 FIRST_WINDOW, WINDOW = 4, 64
 """Questions whose pairs go to the reranker in one stream of batches: at first, and at most."""
-SECONDS_A_WINDOW = 5.0
-"""What one may take, as its answers come together."""
 
 _SETTINGS = ("first_stage", "k1", "b", "interpolate", "long_passages")
 """Options that are settings too, and are read as such."""

@@ -20,6 +20,7 @@ from engine.evaluation.resumable import ResumableRun
 from engine.evaluation.runs import Ranked, Run
 from engine.ragged import offsets_of, ranges
 from engine.records import LongPassages, Progress, Ragged, passage_input
+from engine.timing import Pace
 from indexes.fusion import standardised
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ __all__ = [
 
 _PASSAGES_AT_ONCE = 4096  # tokenised at a time
 _FEWEST_PAIRS, _MOST_PAIRS = 64, 65_536  # scored at a time
-_SECONDS_A_WINDOW = 5.0  # so that progress shows and an interruption costs little, whatever the device
 
 
 class Passages(Protocol):
@@ -270,8 +270,8 @@ def iter_reranked(
         done = 0
         if progress:
             progress("pairs", done, total)
-        windows = _Windows()
-        for window in windows.over(wanted_questions, run, depth):
+        pace = Pace(_FEWEST_PAIRS, _FEWEST_PAIRS, _MOST_PAIRS)
+        for window in _windows(wanted_questions, run, depth, pace):
             asked = [texts[question] for question, _ in window]
             rows = [np.array([row_of[document] for document in ranked.documents], np.int64) for _, ranked in window]
             scored = score_candidates(reranker, asked, rows, tokens.rows, long_passages)
@@ -280,7 +280,7 @@ def iter_reranked(
                 yield Reranked(question, ranked.documents, scores.astype(np.float32, copy=False), truncated)
             pairs = sum(map(len, rows))
             done += pairs
-            windows.scored(pairs)
+            pace.done(pairs)
             if progress:
                 progress("pairs", done, total)
 
@@ -324,32 +324,20 @@ def _texts(wanted: Sequence[str], questions: Sequence[Question], run: str) -> di
     return texts
 
 
-class _Windows:
-    """Cuts questions into windows of so many pairs as a few seconds score."""
-
-    def __init__(self) -> None:
-        self._size = _FEWEST_PAIRS
-        self._started = time.monotonic()
-
-    def over(self, questions: Sequence[str], run: Run, depth: int | None) -> Iterator[list[tuple[str, Ranked]]]:
-        """Windows of whole questions with their candidates, in order."""
-        window: list[tuple[str, Ranked]] = []
-        pairs = 0
-        for question in questions:
-            documents, scores = run[question]
-            window.append((question, Ranked(documents[:depth], scores[:depth])))
-            pairs += len(window[-1][1].documents)
-            if pairs >= self._size:
-                self._started = time.monotonic()
-                yield window
-                window, pairs = [], 0
-        if window:
+def _windows(questions: Sequence[str], run: Run, depth: int | None, pace: Pace) -> Iterator[list[tuple[str, Ranked]]]:
+    """Windows of whole questions with their candidates, in order, of about as many pairs as the pace says."""
+    window: list[tuple[str, Ranked]] = []
+    pairs = 0
+    for question in questions:
+        documents, scores = run[question]
+        window.append((question, Ranked(documents[:depth], scores[:depth])))
+        pairs += len(window[-1][1].documents)
+        if pairs >= pace.size:
+            pace.begin()
             yield window
-
-    def scored(self, pairs: int) -> None:
-        """Sets the size of the next window by the speed of the last one."""
-        speed = pairs / max(time.monotonic() - self._started, 1e-3)
-        self._size = int(min(max(speed * _SECONDS_A_WINDOW, _FEWEST_PAIRS), _MOST_PAIRS))
+            window, pairs = [], 0
+    if window:
+        yield window
 
 
 class TokenRows(NamedTuple):

@@ -1,6 +1,7 @@
 """What several unit tests need: the commands that measure, and a collection of both first stages by tiny models."""
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,3 +40,20 @@ def hybrid_of(tiny: SimpleNamespace, tmp_path: Path) -> Iterator[Callable[[Seque
             return made
 
         yield make
+
+
+@pytest.fixture
+def beir_of(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a BEIR folder of passages d0, d1 ..., questions q0, q1 ..., and one relevant passage of some questions."""
+
+    def write(passages: Sequence[str], questions: Sequence[str], relevant: Mapping[int, int]) -> Path:
+        folder = tmp_path / "beir"
+        (folder / "qrels").mkdir(parents=True)
+        for name, prefix, texts in (("corpus", "d", passages), ("queries", "q", questions)):
+            rows = [json.dumps({"_id": f"{prefix}{n}", "text": text}) for n, text in enumerate(texts)]
+            (folder / f"{name}.jsonl").write_text("\n".join(rows), "utf-8")
+        judged = "".join(f"q{question}\td{passage}\t1\n" for question, passage in relevant.items())
+        (folder / "qrels" / "dev.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}", "utf-8")
+        return folder
+
+    return write

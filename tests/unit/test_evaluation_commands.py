@@ -26,17 +26,10 @@ GRID = Grid(k1=(1.2,), b=(0.4,), fusion_weight=(0.5,), candidates=(5,), interpol
 
 
 @pytest.fixture
-def beir(tmp_path: Path) -> Path:
+def beir(beir_of: Callable[..., Path]) -> Path:
     """12 passages, 6 questions, of which the qrels judge 4."""
-    folder = tmp_path / "beir"
-    (folder / "qrels").mkdir(parents=True)
-    rows = [json.dumps({"_id": f"d{n}", "text": text}) for n, text in enumerate(TEXTS)]
-    (folder / "corpus.jsonl").write_text("\n".join(rows), "utf-8")
-    rows = [json.dumps({"_id": f"q{n}", "text": f"où dort le {animal} ?"}) for n, animal in enumerate(ANIMALS)]
-    (folder / "queries.jsonl").write_text("\n".join(rows), "utf-8")
-    judged = "".join(f"q{n}\td{2 * n}\t1\n" for n in range(4))
-    (folder / "qrels" / "dev.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}", "utf-8")
-    return folder
+    questions = [f"où dort le {animal} ?" for animal in ANIMALS]
+    return beir_of(TEXTS, questions, {n: 2 * n for n in range(4)})
 
 
 @pytest.fixture

@@ -30,17 +30,9 @@ FP32 = Settings(precision="fp32")
 
 
 @pytest.fixture
-def beir(tmp_path: Path) -> Path:
+def beir(beir_of: Callable[..., Path]) -> Path:
     """6 passages, 4 questions and a fifth that only the qrels know."""
-    folder = tmp_path / "beir"
-    (folder / "qrels").mkdir(parents=True)
-    rows = [json.dumps({"_id": f"d{n}", "text": text}) for n, text in enumerate(TEXTS)]
-    (folder / "corpus.jsonl").write_text("\n".join(rows), "utf-8")
-    rows = [json.dumps({"_id": f"q{n}", "text": text}) for n, text in enumerate(TEXTS[:4])]
-    (folder / "queries.jsonl").write_text("\n".join(rows), "utf-8")
-    judged = "".join(f"q{n}\td{n}\t1\n" for n in range(5))
-    (folder / "qrels" / "dev.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}", "utf-8")
-    return folder
+    return beir_of(TEXTS, TEXTS[:4], {n: n for n in range(5)})
 
 
 @pytest.fixture(scope="module")
