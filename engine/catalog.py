@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalog_change import Change
-from engine.errors import CollectionDamaged, CollectionError, CollectionOutdated, StorageError
+from engine.errors import CollectionDamaged, CollectionError, CollectionOutdated, InvalidOption, StorageError
 from engine.records import Document, Passage
 
 __all__ = ["Catalog", "Entry", "Origin"]
@@ -93,8 +93,18 @@ def _reported(path: Path) -> Iterator[None]:
         if "no such table" in str(error) or "no such column" in str(error):
             raise _damaged(path, error) from error
         raise StorageError(str(error), where=path, hint="check free space and permissions") from error
+    except UnicodeEncodeError as error:
+        raise InvalidOption("holds half of a surrogate pair, which is no text", where=ascii(error.object)) from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _damaged(path, error) from error
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _damaged(path: Path, error: Exception) -> CollectionDamaged:
@@ -128,6 +138,9 @@ class Catalog:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._unwatched: tuple[int, int, int] | None = (
+            None  # the file, where SQLite takes it for one that never changes
+        )
 
     @classmethod
     def create(cls, folder: Path, memory: Mapping[str, Any]) -> "Catalog":
@@ -158,12 +171,28 @@ class Catalog:
         mode = "rw" if write else "ro"
         try:
             return cls._checked(path, mode)
-        except StorageError:
-            # WAL needs a writable folder, if only for its shared memory; on a read-only medium nobody writes either.
+        except StorageError as error:
+            # WAL needs a writable folder, if only for its shared memory.
             wal = path.with_name(path.name + "-wal")
-            if write or (wal.exists() and wal.stat().st_size):
+            if write:
                 raise
-            return cls._checked(path, "ro&immutable=1")
+            if wal.exists() and wal.stat().st_size:
+                hint = (
+                    "a write was under way: copy the collection to a writable place, or run fouille index where it is"
+                )
+                raise StorageError(error.what, where=path, hint=hint) from error
+            stamp = _stamp(path)
+            catalog = cls._checked(path, "ro&immutable=1")
+            catalog._unwatched = stamp
+            return catalog
+
+    def _renew(self) -> None:
+        """Open the file again where it has changed although SQLite was told that it would not: its owner may write."""
+        if self._unwatched is None or self._unwatched == _stamp(self.path):
+            return
+        fresh = Catalog.open(self.path.parent)
+        self._connection.close()
+        self._connection, self._unwatched = fresh._connection, fresh._unwatched
 
     @classmethod
     def _checked(cls, path: Path, mode: str) -> "Catalog":
@@ -309,6 +338,8 @@ class Catalog:
         """All that is read inside is of one moment, whatever others commit or purge meanwhile."""
         try:
             self._let_go()  # an interrupt may have come just before the last one was let go
+            self.check_open()
+            self._renew()
             self._all("BEGIN")
             self._all("SELECT 1 FROM changes LIMIT 1")  # SQLite's moment is that of the first read
             yield

@@ -9,7 +9,7 @@ g1/             a generation: catalog.sqlite, bm25/, dense/, tokens/
 import errno
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from engine import generation, inspection
 from engine.catalog import Catalog
-from engine.errors import REBUILD, CollectionDamaged, CollectionError, CollectionOutdated, InvalidOption
+from engine.errors import REBUILD, CollectionDamaged, CollectionOutdated, FouilleError, InvalidOption
 from engine.locking import locked
 from engine.models.shelf import Shelf
 from engine.reader import Reader
@@ -242,9 +242,9 @@ class Collection:
                 f"its vectors were made with another encoder than {fresh['encoder']}", where=self.path, hint=REBUILD
             )
         with self._catalog() as catalog:
-            catalog.remember({name: fresh[name] for name in ("first_stage", "encoder", "encoder_hash")})
             with catalog.change() as change:
-                change.note()
+                change.note()  # first: what is noted and not remembered asks the next writer for nothing
+            catalog.remember({name: fresh[name] for name in ("first_stage", "encoder", "encoder_hash")})
         self._refresh()
 
     @classmethod
@@ -271,6 +271,8 @@ class Collection:
         from engine.writer import Writer
 
         path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
+        with suppress(CollectionDamaged):
+            generation.current(path)  # where there is nothing, the lock would make a folder
         with locked(path):
             old = _readable(path)
             with closing(old) if old else nullcontext():
@@ -396,7 +398,7 @@ def list_collections(folder: Path) -> list[dict[str, Any]]:
         try:
             with closing(Catalog.open(generation.current(path))) as catalog:
                 entry |= catalog.counts() | {"first_stage": catalog.memory()["first_stage"], "error": None}
-        except (CollectionError, OSError) as error:
+        except (FouilleError, OSError) as error:
             entry |= {"documents": None, "passages": None, "first_stage": None, "error": str(error)}
         found.append(entry)
     return found

@@ -19,6 +19,7 @@ from engine.catalog_change import Addition, Placed
 from engine.documents import Splitter, check_text
 from engine.errors import CollectionDamaged, DocumentError
 from engine.overlap import behind
+from engine.ragged import among
 from engine.records import AddReport, Document, Progress, Rejection, passage_input
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ def bring_up_dense(
     known, last = _lag(catalog, writer.applied, "dense")
     target = catalog.sequence
     if writer.applied == target:
+        writer.commit(target)  # the last one may have been stopped while it built the FAISS index
         return
     _take_over(catalog, writer, known, last)
     # Up to the last, not to the last known: an interrupted run may have stored what was removed since.
@@ -282,7 +284,7 @@ def bring_up_dense(
     def windows(size: int) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
         for window, passages in catalog.added(known, last, size):
             ids = np.asarray(window, np.int64)
-            if len(missing := np.flatnonzero(~_among(ids, stored))):
+            if len(missing := np.flatnonzero(~among(ids, stored))):
                 yield ids[missing], [passage_input(*passages[row]) for row in missing.tolist()]
 
     encoded(0)
@@ -307,18 +309,10 @@ def _take_over(catalog: Catalog, writer: "DenseWriter", known: int, last: int) -
     for ids, passages in catalog.added(known, last):
         new = np.asarray(ids, np.int64)
         old = np.array([twins.get(_content_of(passage), -1) for passage in passages], np.int64)
-        found = (old >= 0) & ~_among(new, stored)
+        found = (old >= 0) & ~among(new, stored)
         writer.copy(new[found], old[found])
 
 
 def _content_of(passage: tuple[str, str]) -> bytes:
     """16 bytes that stand for what a model reads of a passage, its (title, text)."""
     return blake2b(passage_input(*passage).encode(), digest_size=16).digest()
-
-
-def _among(ids: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of `ids` stand in `known`, which is ascending and may be far longer."""
-    if not len(known):
-        return np.zeros(len(ids), np.bool_)
-    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids
-    return found

@@ -20,8 +20,9 @@ from indexes import fusion
 if TYPE_CHECKING:
     from engine.models import BiEncoder, CrossEncoder
     from engine.reader import Reader
+    from engine.records import Ragged
 
-__all__ = ["FIRST_WINDOW", "WINDOW", "Plan", "answer", "clean", "plan", "search"]
+__all__ = ["FIRST_WINDOW", "WINDOW", "Plan", "answer", "clean", "plan", "search", "tokens_of"]
 
 CANDIDATES = 100
 FUSION_WEIGHT = 0.75
@@ -263,9 +264,14 @@ def _candidates(reader: "Reader", texts: Sequence[str], chosen: Plan, timings: d
 
 
 def _retrieve(
-    reader: "Reader", texts: Sequence[str], chosen: Plan, depth: int, timings: dict[str, float]
+    reader: "Reader",
+    texts: Sequence[str],
+    chosen: Plan,
+    depth: int,
+    timings: dict[str, float],
+    encoded: "NDArray[np.float32] | None" = None,
 ) -> list[_Candidates]:
-    """`depth` passages by each side that the plan uses, fused where it uses both."""
+    """`depth` passages by each side that the plan uses, fused where it uses both; `encoded`: the texts' vectors."""
     rows = range(len(texts))
     bm25: Sequence[Ranking | None] = [None for _ in rows]
     dense: Sequence[Ranking | None] = bm25
@@ -274,8 +280,9 @@ def _retrieve(
         with timed(timings, "bm25"):
             bm25 = reader.bm25.search_many(texts, depth, k1=chosen.k1, b=chosen.b, ids=chosen.only, below=chosen.below)
     if chosen.encoder is not None and reader.dense is not None:
-        with timed(timings, "encode"):
-            encoded = chosen.encoder.encode_queries(texts)
+        if encoded is None:
+            with timed(timings, "encode"):
+                encoded = chosen.encoder.encode_queries(texts)
         with timed(timings, "dense"):
             dense = reader.dense.search(encoded, depth, ids=chosen.only, below=chosen.below)
             vectors = list(encoded)
@@ -306,7 +313,8 @@ def _spread(
     reader: "Reader", text: str, found: _Candidates, chosen: Plan, wanted: int, timings: dict[str, float]
 ) -> _Candidates:
     """At most `per_document` candidates of each document, as if the first stage had ranked only those."""
-    depth, limit = wanted, chosen.per_document or 1
+    depth, limit, most = wanted, chosen.per_document or 1, None
+    encoded = None if found.vector is None else found.vector[None]
     while True:
         owners = reader.catalog.owners(found.ranking.ids)
         seen: defaultdict[int, int] = defaultdict(int)
@@ -318,11 +326,13 @@ def _spread(
             seen[owner] += 1
             keep[place] = seen[owner] <= limit
         exhausted = len(keep) < depth
-        if exhausted or keep.sum() >= wanted or keep.sum() == limit * reader.catalog.counts()["documents"]:
+        if not exhausted and keep.sum() < wanted and most is None:
+            most = limit * reader.catalog.counts()["documents"]
+        if exhausted or keep.sum() >= wanted or keep.sum() == most:
             keep[np.flatnonzero(keep)[wanted:]] = False
             return found.only(keep)
         depth *= 4
-        found = _retrieve(reader, [text], chosen, depth, timings)[0]
+        found = _retrieve(reader, [text], chosen, depth, timings, encoded)[0]
 
 
 @dataclass(frozen=True)
@@ -352,7 +362,7 @@ def _rerank(
     ids = np.concatenate([one.ranking.ids for one in found])
     unique, rows = np.unique(ids, return_inverse=True)
     with timed(timings, "tokens"):
-        tokens = _tokens(reader, chosen.reranker, unique)
+        tokens = tokens_of(reader, chosen.reranker, unique)
     pairs = np.stack([np.repeat(np.arange(len(found)), sizes), rows], axis=1).astype(np.int32)
     z = [fusion.standardised(one.ranking.scores) for one in found]
     with timed(timings, "rerank"):
@@ -380,7 +390,9 @@ def _lacking(reader: "Reader") -> CollectionDamaged:
     return CollectionDamaged("an index names a passage that the catalog lacks", where=reader.folder.parent)
 
 
-def _tokens(reader: "Reader", reranker: "CrossEncoder", ids: "NDArray[np.int64]") -> Any:
+def tokens_of(reader: "Reader", reranker: "CrossEncoder", ids: "NDArray[np.int64]") -> "Ragged":
+    """Passages' tokens, as `PassageTokens.of`, read from the catalog where they are stored nowhere."""
+
     def inputs(missing: "NDArray[np.int64]") -> list[str]:
         passages = _passages(reader, missing.tolist())
         return [passages[id_].input for id_ in missing.tolist()]

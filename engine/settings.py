@@ -38,13 +38,23 @@ SHIPPED = (SHIPPED_ENCODER, SHIPPED_RERANKER)
 """The models that ship with fouille, where its package holds them."""
 
 
+_XDG = {
+    "data": ("XDG_DATA_HOME", ".local/share"),
+    "cache": ("XDG_CACHE_HOME", ".cache"),
+    "config": ("XDG_CONFIG_HOME", ".config"),
+}
+
+
 def _folder(kind: str) -> Path:
     """The user's data, cache or config folder: `FOUILLE_<KIND>_DIR`, else what XDG says."""
     chosen = os.environ.get(f"FOUILLE_{kind.upper()}_DIR")
     if chosen:
         return Path(chosen).expanduser().absolute()
-    import platformdirs
-
+    try:
+        import platformdirs
+    except ImportError:  # where the models run beside torch and little else
+        variable, usual = _XDG[kind]
+        return Path(os.environ.get(variable) or Path.home() / usual) / "fouille"
     found: str = getattr(platformdirs, f"user_{kind}_dir")("fouille", appauthor=False)
     return Path(found)
 

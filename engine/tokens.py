@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from engine.errors import FouilleError
 from engine.locking import locked
-from engine.ragged import offsets_of, ranges
+from engine.ragged import among, offsets_of, ranges
 from engine.records import Ragged, passage_input
+from indexes.manifest import MANIFEST
 from indexes.segments import SegmentStore
 
 if TYPE_CHECKING:
@@ -74,9 +75,13 @@ class PassageTokens:
         if applied >= target:
             return
         known, last = catalog.last_passage(applied), catalog.last_passage(target)
-        if store is not None:
+        if store is not None and catalog.holds(applied):
             # Up to the last, not to the last known: an interrupted run may have stored what was removed since.
             store.delete(catalog.removed(applied, target, last))
+        elif store is not None:
+            # Left behind while another reranker was in use: what was removed since, the catalog no longer knows.
+            kept = np.union1d(store.ids(), store.pending_ids())
+            store.delete(kept[~among(kept, catalog.visible(target))])
         for ids, passages in catalog.added(known, last, WINDOW):
             wanted = np.asarray(ids, np.int64)
             fresh = np.ones(len(ids), np.bool_) if store is None else ~store.stored(wanted)
@@ -97,7 +102,8 @@ class PassageTokens:
             except FouilleError as error:
                 problems.append(str(error))
                 continue
-            if not np.array_equal(store.ids(), catalog.visible(store.applied)):
+            # One left behind by another reranker has ids that the catalog has forgotten; no search asks for them.
+            if catalog.holds(store.applied) and not np.array_equal(store.ids(), catalog.visible(store.applied)):
                 problems.append(f"the tokens in {folder.name} are not those of the catalog's passages")
         return problems
 
@@ -112,7 +118,7 @@ class PassageTokens:
                 self._drop_cached(folder)
 
     def _open(self, folder: Path) -> SegmentStore | None:
-        if folder not in self._stores and folder.is_dir():
+        if folder not in self._stores and (folder / MANIFEST).exists():
             self._stores[folder] = SegmentStore(folder)
         return self._stores.get(folder)
 

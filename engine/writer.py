@@ -11,6 +11,7 @@ from unicodedata import is_normalized, normalize
 
 from engine.catalog import Catalog
 from engine.documents import Splitter
+from engine.errors import DependencyMissing, DeviceError, ModelError
 from engine.indexing import Intake, bring_up_bm25, bring_up_dense, stop_at_first
 from engine.models.shelf import Shelf
 from engine.reader import analysis_of, check_encoder
@@ -231,10 +232,14 @@ class Writer:
         name = self._memory["reranker"]
         if name in SHIPPED and self._dense_folder is None:
             return
-        if self._shelf.at_hand(name):
-            PassageTokens(self._folder / "tokens", self._folder / "tokens").bring_up(
-                self.catalog, self._shelf.reranker(name)
-            )
+        if not self._shelf.at_hand(name):
+            return
+        try:
+            reranker = self._shelf.reranker(name)
+        except (ModelError, DeviceError, DependencyMissing) as error:
+            self.report.notices.append(f"passages' tokens are left to the first search: {error}")
+            return
+        PassageTokens(self._folder / "tokens", self._folder / "tokens").bring_up(self.catalog, reranker)
 
 
 def _composed(document: Document | Rejection) -> Document | Rejection:

@@ -33,6 +33,7 @@ _MEASURED_DEPTH = 100
 # Passages stand in for questions when recall is measured, and are easier: seen with multilingual-e5-small, 8 cells of
 # 663 gave passages a recall of 1.0 and questions 0.89.
 _FEWEST_CELLS = 64
+_MOST_ON_GPU = 2048
 
 
 def load_faiss() -> Any:
@@ -143,8 +144,9 @@ class ApproximateIndex:
         self, vectors: NDArray[np.float32], count: int, probes: int, bitmap: NDArray[np.uint8] | None
     ) -> NDArray[np.int64]:
         faiss = load_faiss()
-        # FAISS has no selectors on a GPU: a filtered question stays on the CPU.
-        index = self._index if self._device is None or bitmap is not None else self._device
+        # FAISS has no selectors on a GPU, and takes so many neighbours and cells there and no more.
+        on_cpu = self._device is None or bitmap is not None or max(count, probes) > _MOST_ON_GPU
+        index = self._index if on_cpu else self._device
         selector = None if bitmap is None else faiss.IDSelectorBitmap(bitmap)
         _, ids = index.search(vectors, count, params=faiss.SearchParametersIVF(nprobe=probes, sel=selector))
         found: NDArray[np.int64] = ids
@@ -241,4 +243,7 @@ def _vectors(store: SegmentStore, ids: NDArray[np.int64]) -> NDArray[np.float32]
 def _on_gpu(faiss: Any, index: Any, device: str) -> Any:
     if not device.startswith("cuda") or not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
         return None
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    try:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    except RuntimeError:  # the GPU's memory does not hold it: the CPU has it all the same
+        return None

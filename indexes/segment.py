@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.ragged import offsets_of, ranges
+from engine.ragged import among, offsets_of, ranges
 from engine.records import Ragged
 from indexes.durable import refused
 from indexes.sealed import SealedArray, SealedFile, StoredFile, checksums, digest
@@ -112,7 +112,7 @@ class Segment:
         places = np.minimum(np.searchsorted(self.ids, ids), self.stored.rows - 1)
         places[self.ids[places] != ids] = -1
         if len(self.dead):
-            places[np.isin(places, self.dead)] = -1
+            places[among(places, self.dead)] = -1
         return places
 
     def rows(self, places: NDArray[np.int64]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import EvaluationError
+from engine.errors import EvaluationError, StorageError
 from engine.evaluation.batch import collection_identity
 from engine.evaluation.corpora import read_corpus
 from engine.evaluation.provenance import Provenance, file_fingerprint
@@ -265,7 +266,9 @@ def iter_reranked(
         for document in candidates:
             row_of.setdefault(document, len(row_of))
     weight = _weight(reranker, interpolate)
-    with tempfile.TemporaryFile() as spool:
+    with ExitStack() as kept:
+        with _room():
+            spool = kept.enter_context(tempfile.TemporaryFile())
         tokens = _tokenised(row_of, passages, reranker, spool, progress)
         done = 0
         if progress:
@@ -353,6 +356,16 @@ class TokenRows(NamedTuple):
         return Ragged(np.asarray(self.values[ranges(self.starts[wanted], lengths)]), offsets_of(lengths))
 
 
+@contextmanager
+def _room() -> Iterator[None]:
+    """StorageError where the system's folder for temporary files has no room for one."""
+    try:
+        yield
+    except OSError as error:
+        hint = "name a folder with more room in TMPDIR"
+        raise StorageError(error.strerror or str(error), where=tempfile.gettempdir(), hint=hint) from error
+
+
 def _tokenised(
     row_of: Mapping[str, int], passages: Passages, reranker: "CrossEncoder", spool: IO[bytes], progress: Progress | None
 ) -> TokenRows:
@@ -371,7 +384,8 @@ def _tokenised(
         rows = np.array([row_of[name] for name, _ in batch], np.int64)
         starts[rows] = written + tokens.offsets[:-1]
         lengths[rows] = np.diff(tokens.offsets)
-        spool.write(tokens.values.tobytes())
+        with _room():
+            spool.write(tokens.values.tobytes())
         written += len(tokens.values)
         dtype = tokens.values.dtype
         done += len(batch)
@@ -384,6 +398,7 @@ def _tokenised(
             where=passages.identity.get("corpus") or passages.identity.get("name"),
             hint="is this the corpus that the run was made on?",
         )
-    spool.flush()
-    values: NDArray[Any] = np.memmap(spool, dtype=dtype, mode="r") if written else np.empty(0, dtype)
+    with _room():
+        spool.flush()
+        values: NDArray[Any] = np.memmap(spool, dtype=dtype, mode="r") if written else np.empty(0, dtype)
     return TokenRows(values, starts, lengths)

@@ -26,7 +26,7 @@ from engine.evaluation.significance import randomisation_test
 from engine.ragged import offsets_of
 from engine.reader import Reader
 from engine.records import Progress, Ragged, Ranking, SearchOptions
-from engine.search import clean, plan
+from engine.search import clean, plan, tokens_of
 from indexes import fusion
 from indexes.exact import best_of
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import pandas
 
     from engine.collection import Collection
-    from engine.models import CrossEncoder
 
 __all__ = ["Grid", "Stage", "Trial", "Tuning", "tune"]
 
@@ -239,7 +238,7 @@ class _Bench:
         self._learn_keys(ids.tolist())
         parts = []
         for start in range(0, len(ids), _PASSAGES_AT_ONCE):
-            parts.append(self._tokens(ids[start : start + _PASSAGES_AT_ONCE], self.plan.reranker))
+            parts.append(tokens_of(self.reader, self.plan.reranker, ids[start : start + _PASSAGES_AT_ONCE]))
             self._tell("tokens", min(start + _PASSAGES_AT_ONCE, len(ids)), len(ids))
         lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(part.offsets) for part in parts)])
         values = np.concatenate([part.values for part in parts] or [np.empty(0, np.uint16)])
@@ -323,13 +322,6 @@ class _Bench:
 
         return order
 
-    def _tokens(self, ids: NDArray[np.int64], reranker: "CrossEncoder") -> Ragged:
-        def inputs(missing: NDArray[np.int64]) -> list[str]:
-            passages = self.reader.catalog.passages(missing.tolist())
-            return [passages[id_].input for id_ in missing.tolist()]
-
-        return self.reader.tokens.of(ids, reranker, inputs)
-
     def _logits(self, first: Sequence[Ranking], candidates: _Candidates, window: int = 4) -> list[NDArray[np.float32]]:
         reranker = self.plan.reranker
         if reranker is None:
@@ -371,9 +363,10 @@ class _Bench:
 
 def _counted(measure: str) -> int | None:
     """Documents of a ranking that the measure can see, and as many again for ties at its cutoff; None: all."""
-    parsed = parse_measures([measure])[measure]
-    cutoff = parsed.params.get("cutoff")
-    return 2 * int(cutoff) if cutoff is not None else None
+    params = parse_measures([measure])[measure].params
+    if params.get("cutoff") is None or params.get("judged_only"):  # the latter looks past what nobody judged
+        return None
+    return 2 * int(params["cutoff"])
 
 
 def _at(known: dict[int, float]) -> fusion.ScoresAt:

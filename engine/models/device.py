@@ -87,6 +87,10 @@ def choose_devices(asked: str) -> list[torch.device]:
             hint = f"GPUs here: {count}" if count else "no GPU is visible to torch; try --device cpu"
             raise DeviceError(f"there is no {name.strip()}", where="--device", hint=hint)
         devices.append(device)
+    if len(devices) > 1 and (len(set(devices)) < len(devices) or {device.type for device in devices} != {"cuda"}):
+        raise InvalidOption(
+            f"{asked} is no list of GPUs, each once", where="--device", hint="such as cuda:0,cuda:1, or one device"
+        )
     return devices
 
 

@@ -23,6 +23,9 @@ class BatchRuntime(Protocol):
     def device(self) -> str:
         """Where it runs."""
 
+    most_tokens: int | None
+    """A budget that its memory was seen to need, None as long as it never ran out."""
+
     @property
     def in_flight(self) -> int:
         """Batches to have under way at a time: one that each device computes, and one whose copy is under way."""
@@ -74,7 +77,7 @@ def run(
 ) -> NDArray[np.float32]:
     """Run every sequence through a runtime.
 
-    Memory that runs out halves the budget, and the work goes on; Ctrl-C stops between batches.
+    Memory that runs out halves the budget, for good, and the work goes on; Ctrl-C stops between batches.
 
     Args:
         runtime: computes packed batches.
@@ -90,7 +93,7 @@ def run(
         DeviceError: the memory does not hold a single sequence.
     """
     results: NDArray[np.float32] | None = None
-    todo = plan(lengths, budget)
+    todo = plan(lengths, min(budget, runtime.most_tokens or budget))
     while todo:
         failed: list[Rows] = []
         for rows, values in _run_planned(runtime, todo, pack, failed):
@@ -101,8 +104,8 @@ def run(
                 progress(len(rows))
         if not failed:
             break
-        budget = max(int(lengths[failed[0]].sum()) // 2, 1)
-        todo = plan(lengths, budget, np.concatenate(failed))
+        runtime.most_tokens = max(int(lengths[failed[0]].sum()) // 2, 1)
+        todo = plan(lengths, runtime.most_tokens, np.concatenate(failed))
     return np.empty((0, 0), np.float32) if results is None else results
 
 

@@ -60,6 +60,7 @@ class Runtime:
         precision: in which its products run.
         in_flight: batches to have under way at a time, so that every device computes while one more copy arrives.
         preferred_batch_tokens: the budget of tokens at which this device runs fastest.
+        most_tokens: what its memory was seen to hold, None as long as it never ran out.
     """
 
     def __init__(self, encoders: Sequence[Encoder], precision: str, folder: Path | None = None) -> None:
@@ -68,6 +69,7 @@ class Runtime:
         self.device = ",".join(str(encoder.device) for encoder in encoders)
         self.precision = precision
         self.in_flight = len(encoders) + 1
+        self.most_tokens: int | None = None
         self._cores = devices.cpu().cores
         on_cpu = encoders[0].device.type == "cpu"
         self.preferred_batch_tokens = _CPU_BATCH_TOKENS_PER_CORE * self._cores if on_cpu else _CUDA_BATCH_TOKENS

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import FouilleError, ModelDamaged, ModelUnsupported
+from engine.errors import FouilleError, ModelDamaged, ModelUnsupported, StorageError
 from engine.models.architecture import read_json, sentence_settings
 from engine.models.fingerprint import content_hash, write_atomically
 from engine.ragged import offsets_of
@@ -269,5 +269,9 @@ def _tokenizer_file(folder: Path) -> Path:
             serialized: str = fast.backend_tokenizer.to_str()
         except Exception as error:  # whatever the converter meets, the reader needs the file's name
             raise ModelUnsupported(f"cannot be converted: {error}", where=sources[0]) from error
-        write_atomically(converted, serialized.encode())
+        try:
+            write_atomically(converted, serialized.encode())
+        except OSError as error:
+            hint = "give a folder that can be written in FOUILLE_CACHE_DIR"
+            raise StorageError(error.strerror or str(error), where=converted.parent, hint=hint) from error
     return converted

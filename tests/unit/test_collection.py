@@ -7,7 +7,7 @@ import pickle
 import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from unicodedata import normalize
 
 import numpy as np
@@ -31,6 +31,7 @@ from engine.errors import (
 from engine.locking import locked
 from engine.search import plan
 from engine.settings import Settings
+from indexes.segments import SegmentStore
 
 FIRST = SearchOptions(rerank=False)
 
@@ -310,6 +311,82 @@ def test_widening_to_hybrid_encodes_what_was_there(collection, tiny):
     collection.add([])
     result = collection.search("chat", FIRST)
     assert (result.first_stage, result.notices, len(result.hits)) == ("hybrid", (), 3)
+
+
+def test_widening_that_is_killed_halfway_leaves_what_can_be_searched_and_widened(collection, tiny, monkeypatch):
+    collection.add(ANIMALS)
+    with monkeypatch.context() as killed:
+        killed.setattr(Catalog, "remember", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            collection.widen("hybrid", str(tiny.encoder))
+    assert keys(collection.search("savane", FIRST)) == ["lion"]
+    collection.widen("hybrid", str(tiny.encoder))
+    collection.add([])
+    assert (collection.verify()["state"], collection.search("chat", FIRST).first_stage) == ("sound", "hybrid")
+
+
+def test_another_reranker_and_the_first_again_leave_sound_tokens(hybrid):
+    hybrid.add(ANIMALS)
+    first = hybrid.memory["reranker"]
+    hybrid.remember(reranker="nobody/nothing")
+    hybrid.delete(["cheval"])
+    hybrid.add([replace(ANIMALS[1], text="Le chat ronronne."), Document("âne", "L'âne brait.")])
+    assert (hybrid.verify()["state"], hybrid.verify()["problems"]) == ("sound", [])
+    hybrid.remember(reranker=first)
+    hybrid.add([Document("coq", "Le coq chante.")])
+    assert (hybrid.verify()["state"], hybrid.verify()["problems"]) == ("sound", [])
+    (store,) = (hybrid._generation / "tokens").iterdir()
+    assert (
+        SegmentStore(store).ids().tolist() == hybrid._reader.catalog.visible(hybrid._reader.catalog.sequence).tolist()
+    )
+    assert sorted(keys(hybrid.search("chat"))) == ["chat", "coq", "lion", "âne"]
+
+
+def test_a_folder_of_tokens_that_was_only_begun_is_no_damage(hybrid):
+    hybrid.add(ANIMALS)
+    (store,) = (hybrid._generation / "tokens").iterdir()
+    shutil.rmtree(store)
+    store.mkdir()
+    with Collection.open(hybrid.path, settings=Settings(precision="fp32")) as again:
+        assert len(again.search("chat").hits) == 3
+        again.add([Document("coq", "Le coq chante.")])
+        assert (again.verify()["state"], again.verify()["problems"]) == ("sound", [])
+
+
+def test_a_reranker_that_cannot_be_run_does_not_stop_indexing(hybrid, tiny, tmp_path):
+    broken = shutil.copytree(tiny.reranker, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    hybrid.remember(reranker=str(broken))
+    report = hybrid.add(ANIMALS)
+    assert any("tokens are left to the first search" in notice and "broken" in notice for notice in report.notices)
+    assert hybrid._reader.catalog.in_step
+    assert len(hybrid.search("chat", FIRST).hits) == 3
+
+
+def test_a_faiss_index_whose_building_was_stopped_is_built_by_the_next_run(hybrid, monkeypatch):
+    approximate = pytest.importorskip("indexes.approximate")
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("indexes.approximate.FLAT_LIMIT", 50)
+    documents = [Document(f"d{n}", f"Le chat numéro {n} dort.") for n in range(60)]
+    with monkeypatch.context() as stopped:
+        stopped.setattr(approximate, "_build", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            hybrid.add(documents)
+    assert hybrid.add(documents).unchanged == 60
+    assert approximate.attached(SegmentStore(hybrid._generation / "dense")) is not None
+
+
+def test_rebuilding_what_is_not_there_takes_no_name(tmp_path):
+    with pytest.raises(CollectionNotFound):
+        Collection.rebuild(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_key_that_is_no_text_is_one_line(collection):
+    collection.add(ANIMALS)
+    for asked in (lambda: collection.document("\udcff"), lambda: collection.keys("\udcff*")):
+        with pytest.raises(InvalidOption, match="surrogate"):
+            asked()
 
 
 def test_dropping_an_index_takes_a_rebuild(hybrid):

@@ -9,7 +9,8 @@ import pytest
 
 import engine.search
 from engine import Collection, CrossEncoder, Document, SearchOptions
-from engine.errors import CollectionBusy, CollectionDamaged, ModelNotFound
+from engine.catalog import Catalog
+from engine.errors import CollectionBusy, CollectionDamaged, ModelNotFound, StorageError
 from engine.reader import Reader
 from engine.settings import Settings
 from indexes.bm25 import BM25Index
@@ -160,3 +161,21 @@ def test_a_moment_that_an_interrupt_left_open_is_let_go(hybrid):
     hybrid._reader.catalog._all("BEGIN")
     hybrid.add([Document("girafe", "La girafe court.")])
     assert "girafe" in [hit.key for hit in hybrid.search("girafe", FIRST).hits]
+
+
+def test_a_reader_that_may_not_write_there_sees_what_the_owner_writes(hybrid, monkeypatch):
+    """As in another user's folder: SQLite opens the catalog only when told that nobody writes to it."""
+    checked = Catalog._checked
+
+    def as_another_user(path, mode):
+        if mode == "ro":
+            raise StorageError("unable to open database file", where=path)
+        return checked(path, mode)
+
+    hybrid.add([Document("un", "Le chat dort.")])
+    monkeypatch.setattr(Catalog, "_checked", as_another_user)
+    with Collection.open(hybrid.path, settings=hybrid.shelf.settings) as reader:
+        assert "un" in {hit.key for hit in reader.search("chat", FIRST).hits}
+        hybrid.add([Document("deux", "Un autre chat dort.")])
+        assert {"un", "deux"} <= {hit.key for hit in reader.search("chat", FIRST).hits}
+        assert reader.verify()["state"] == "sound"

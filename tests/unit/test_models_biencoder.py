@@ -16,7 +16,7 @@ class FirstTokens:
     """The vector of a text is (its first token, its length), not normalised."""
 
     architecture = SimpleNamespace(vocabulary=len(WORDS), types=2, max_length=12, hidden=2)
-    device, precision, preferred_batch_tokens, in_flight = "cpu", "fp32", 20, 2
+    device, precision, preferred_batch_tokens, in_flight, most_tokens = "cpu", "fp32", 20, 2, None
 
     def submit(self, batch):
         return np.column_stack([batch.tokens[batch.starts[:-1] + 1], np.diff(batch.starts)]).astype(np.float32)

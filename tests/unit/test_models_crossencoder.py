@@ -17,7 +17,7 @@ class SumRuntime:
     """The logit of a sequence is the sum of its ids, so that a test can count on its fingers."""
 
     architecture = SimpleNamespace(vocabulary=len(WORDS), types=2, max_length=12, labels=1)
-    device, precision, preferred_batch_tokens, in_flight = "cpu", "fp32", 1000, 2
+    device, precision, preferred_batch_tokens, in_flight, most_tokens = "cpu", "fp32", 1000, 2, None
 
     def __init__(self):
         self.batches = []

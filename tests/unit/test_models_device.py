@@ -46,6 +46,13 @@ def test_a_device_that_means_nothing_is_refused(monkeypatch: pytest.MonkeyPatch,
         devices.choose_devices(asked)
 
 
+@pytest.mark.parametrize("asked", ["cuda:0,cpu", "cpu,cuda:0", "cuda:1,cuda:1", "cpu,cpu"])
+def test_a_list_is_of_gpus_each_once(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    gpus(monkeypatch, 2)
+    with pytest.raises(InvalidOption, match="no list of GPUs"):
+        devices.choose_devices(asked)
+
+
 @pytest.mark.parametrize(("asked", "device"), [("fp8", "cpu"), ("fp16", "cpu"), ("int8", "cuda")])
 def test_a_precision_the_device_does_not_have_is_refused(asked: str, device: str) -> None:
     with pytest.raises(InvalidOption, match="--precision"):

@@ -14,6 +14,7 @@ class FakeRuntime:
     """Answers each sequence with its first token; refuses batches of more than `memory` tokens."""
 
     device = "fake"
+    most_tokens = None
 
     def __init__(self, memory=10**9, *, fails_late=False, fault=None, in_flight=2):
         self.memory, self.fails_late, self.fault, self.in_flight = memory, fails_late, fault, in_flight
@@ -100,6 +101,15 @@ def test_lack_of_memory_halves_the_budget_and_goes_on(fails_late):
     assert found[:, 0].tolist() == list(range(len(LENGTHS)))
     assert runtime.sizes[0] == LENGTHS.sum()
     assert runtime.sizes[1] == 90  # 124, then 62, which the longest alone exceeds
+
+
+def test_what_memory_was_seen_to_hold_is_remembered():
+    runtime = FakeRuntime(memory=95)
+    run(runtime, LENGTHS, pack_of(LENGTHS), 1000)
+    runtime.sizes.clear()
+    found = run(runtime, LENGTHS, pack_of(LENGTHS), 1000)
+    assert found[:, 0].tolist() == list(range(len(LENGTHS)))
+    assert max(runtime.sizes) <= 95
 
 
 def test_lack_of_memory_for_one_sequence_is_an_error():

@@ -1,15 +1,27 @@
 """Where a setting comes from: flag, environment, config file, default."""
 
+import sys
+
 import pytest
 
 from engine.errors import InvalidOption
-from engine.settings import Settings, config_dir, data_dir, resolve
+from engine.settings import Settings, cache_dir, config_dir, data_dir, resolve
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.setenv("FOUILLE_CONFIG_DIR", str(tmp_path))
     return tmp_path / "config.toml"
+
+
+def test_without_platformdirs_the_folders_are_those_of_xdg(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    monkeypatch.delenv("FOUILLE_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "fouille"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "fouille"
 
 
 def test_without_anything_the_defaults_hold(config):
