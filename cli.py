@@ -21,7 +21,7 @@ from engine.settings import data_dir, resolve
 from engine.terminal import evaluation_commands, training_commands
 from engine.terminal import options as flag
 from engine.terminal.complaints import line_of
-from engine.terminal.given import nothing_found, open_collection, search_options, settings_of
+from engine.terminal.given import nothing_found, open_collection, search_options, settings_of, without_effect
 from engine.terminal.output import complain, remark, report, say, say_to_a_program
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
@@ -115,7 +115,7 @@ def index(
     Unchanged documents are skipped, changed ones replaced. A collection remembers its models and its splitter.
     """
     from engine.documents import Columns, open_source
-    from engine.terminal.indexing import Asked, bring_up_to_date
+    from engine.terminal.indexing import NOTHING, Asked, bring_up_to_date
     from engine.terminal.tables import add_report, add_report_record
 
     if not rebuild:
@@ -128,6 +128,8 @@ def index(
     for notice in done.notices:
         complain(notice)
     report(add_report_record(done), output, partial(add_report, done))
+    if NOTHING in done.notices:
+        raise typer.Exit(ERROR)
 
 
 @app.command(epilog='\b\nExample:\n  fouille search "comment figer la première ligne ?" -c aide -k 5 --in "*/scalc/*"')
@@ -169,7 +171,7 @@ def search(
     )
     with open_collection(settings) as target:
         result = target.search(question, options)
-        told = [*result.notices]
+        told = [*result.notices, *without_effect(context.params, result)]
         if not result.hits and output == "text":
             told.append(nothing_found(target, options, "--"))
     for notice in told:

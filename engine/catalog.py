@@ -400,13 +400,21 @@ class Catalog:
         ):
             yield from self._documents("d.id = ?", (row,))
 
+    def contents(self) -> Iterator[tuple[Document, bytes]]:
+        """Every live document, and the hash of what it held when it was written."""
+        for (row,) in self._all("SELECT id FROM documents WHERE removed IS NULL ORDER BY id"):
+            yield from self._with_hashes("d.id = ?", (row,))
+
     def _documents(self, condition: str, values: Sequence[object]) -> Iterator[Document]:
-        sql = f"""SELECT d.key, coalesce(d.text, p.text), d.title, d.metadata, d.pages, d.has_lines
+        return (document for document, _ in self._with_hashes(condition, values))
+
+    def _with_hashes(self, condition: str, values: Sequence[object]) -> Iterator[tuple[Document, bytes]]:
+        sql = f"""SELECT d.key, coalesce(d.text, p.text), d.title, d.metadata, d.pages, d.has_lines, d.hash
             FROM documents d LEFT JOIN passages p ON d.text IS NULL AND p.document = d.id
-            WHERE {condition}"""  # noqa: S608 - `condition` is one of our own two
-        for key, text, title, metadata, pages, has_lines in self._all(sql, values):
+            WHERE {condition}"""  # noqa: S608 - `condition` is one of our own three
+        for key, text, title, metadata, pages, has_lines, content_hash in self._all(sql, values):
             about = self._json(metadata), tuple(self._json(pages))
-            yield Document(key, text or "", title, *about, bool(has_lines))
+            yield Document(key, text or "", title, *about, bool(has_lines)), content_hash
 
     def passages(self, ids: Iterable[int]) -> dict[int, Passage]:
         """Passages by id, removed ones included while their rows last."""
@@ -491,4 +499,10 @@ class Catalog:
             "SELECT count(*) FROM documents d WHERE removed IS NULL "
             "AND NOT EXISTS (SELECT 1 FROM passages p WHERE p.document = d.id AND p.removed IS NULL)"
         )[0][0]
-        return [*problems, f"{lost} documents have no passage"] if lost else problems
+        altered = self._all(
+            "SELECT count(*) FROM passages p JOIN documents d ON d.id = p.document WHERE p.removed IS NULL "
+            "AND d.text IS NOT NULL AND p.text <> substr(d.text, p.start + 1, p.end - p.start)"
+        )[0][0]
+        for count, what in ((lost, "documents have no passage"), (altered, "passages are not their document's text")):
+            problems += [f"{count} {what}"] * bool(count)
+        return problems

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.catalog import Catalog
 from engine.errors import REBUILD, CollectionDamaged, CollectionNotFound
-from engine.models import registry
+from engine.models import registry, roles
 from engine.models.shelf import Shelf
 from engine.settings import parse, shipped
 from indexes.analysis import DEFAULT_ANALYSIS
@@ -66,6 +66,7 @@ def fresh_memory(
 
     Raises:
         InvalidOption: an unknown first stage or splitter.
+        ModelUnsupported: the encoder makes no vectors, or the reranker scores no pairs.
         ModelNotFound: an encoder or reranker asked for by name cannot be had.
     """
     from engine.documents import Splitter
@@ -75,7 +76,9 @@ def fresh_memory(
     name = model_name(encoder or shelf.settings.encoder_or_default)
     stage = first_stage or ("hybrid" if encoder is not None or shelf.at_hand(name) else "bm25")
     if reranker is not None:
-        registry.fetch(reranker)
+        roles.check_reranker(registry.fetch(reranker))
+    if encoder is not None:
+        roles.check_encoder(registry.fetch(name))
     return {
         "uuid": uuid.uuid4().hex,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -6,9 +6,11 @@ was interrupted is found by comparing the two, so the next writer completes it a
 
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,6 +33,7 @@ __all__ = ["Intake", "bring_up_bm25", "bring_up_dense", "stop_at_first"]
 
 TRANSACTION_DOCUMENTS = 2_000
 TRANSACTION_CHARACTERS = 8_000_000
+_TOLD_EVERY = 0.1
 ENCODING_WINDOW, CPU_ENCODING_WINDOW = 4_096, 512
 """Passages encoded between two durable steps: some seconds of work, which an interruption may cost."""
 
@@ -113,7 +116,10 @@ def digest(document: Document) -> bytes:
     """
     parts = [document.text, document.title]
     if document.metadata or document.pages or document.has_lines:
-        about = _DIGESTED.encode([dict(document.metadata), document.pages, document.has_lines])
+        metadata = dict(document.metadata)
+        about = _DIGESTED.encode([metadata, document.pages, document.has_lines])
+        if not all(type(name) is str for name in metadata):  # numbers are stored as text, and sort otherwise
+            about = _DIGESTED.encode([json.loads(json.dumps(metadata)), document.pages, document.has_lines])
         if r"\ud" in about:
             json.dumps(dict(document.metadata), ensure_ascii=False).encode()  # half of a surrogate pair is no text
         parts.append(about)
@@ -142,6 +148,7 @@ class Intake:
         expected: about how many documents will come, None where nobody knows.
         seen: keys met in this run.
         rejected_at: where something was rejected.
+        guessed: how many documents were written whose encoding was guessed, by its name.
     """
 
     catalog: Catalog
@@ -151,6 +158,7 @@ class Intake:
     expected: int | None = None
     seen: set[str] = field(default_factory=set)
     rejected_at: set[str] = field(default_factory=set)
+    guessed: Counter[str] = field(default_factory=Counter)
 
     def take(self, incoming: Iterable[Document | Rejection], splitter: Splitter, source: int | None) -> None:
         """Index what can be indexed, counting everything; `seen` and `rejected_at` gather what was met."""
@@ -177,7 +185,11 @@ class Intake:
     def _groups(self, documents: Iterable[Accepted]) -> Iterator[list[Accepted]]:
         group: list[Accepted] = []
         characters = 0
+        told = monotonic()
         for item in documents:
+            if (now := monotonic()) - told >= _TOLD_EVERY:
+                told = now
+                self._tell_read()
             group.append(item)
             characters += len(item.document.text)
             if len(group) == TRANSACTION_DOCUMENTS or characters >= TRANSACTION_CHARACTERS:
@@ -204,10 +216,11 @@ class Intake:
                     additions.append((document, content_hash, split_document(document, splitter)))
                     counts.added += entry is None
                     counts.updated += entry is not None
+                    encoding, guessed, _ = str(document.metadata.get("encoding", "")).partition(" (guessed")
+                    self.guessed[encoding] += bool(guessed)
             ids = change.add(additions, source)
         self.report.include(counts)
-        read = len(self.seen) + self.report.rejected
-        self.progress("reading", read, None if self.expected is None else max(read, self.expected))
+        self._tell_read()
         if ids or gone:
             texts = [
                 passage_input(document.title, document.text[slice(*one.span)])
@@ -215,6 +228,10 @@ class Intake:
                 for one in placed
             ]
             self.feed(ids, texts, gone)
+
+    def _tell_read(self) -> None:
+        read = len(self.seen) + self.report.rejected
+        self.progress("reading", read, None if self.expected is None else max(read, self.expected))
 
     @property
     def share_read(self) -> float | None:

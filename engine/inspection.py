@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["info", "verify"]
 
+_NAMED = 5
+"""Altered documents that are named."""
+
 
 def info(path: Path, reader: Reader) -> dict[str, Any]:
     """What the collection at `path` holds and remembers, as JSON values; sizes in bytes."""
@@ -81,6 +84,7 @@ def verify(path: Path, reader: Reader) -> dict[str, Any]:
         problems += reader.catalog.check()
         counts = reader.catalog.counts()
         with reader.steady():
+            problems += _altered(reader)
             counts, applied = reader.catalog.counts(), _applied(reader)
             pending = _pending(applied, reader.catalog.sequence)
             for name, index in (("bm25", reader.bm25), ("dense", reader.dense)):
@@ -98,6 +102,16 @@ def verify(path: Path, reader: Reader) -> dict[str, Any]:
         **counts,
         "applied": applied,
     }
+
+
+def _altered(reader: Reader) -> list[str]:
+    """Problems of the documents: what the catalog says now against the hash of what was indexed."""
+    from engine.indexing import digest  # with all that reads documents, which a search does without
+
+    altered = [document.key for document, written in reader.catalog.contents() if digest(document) != written]
+    more = len(altered) - _NAMED
+    named = [f"{key}: the catalog holds something else than was indexed" for key in altered[:_NAMED]]
+    return [*named, f"{more:,} other documents likewise"] if more > 0 else named
 
 
 def _compared(name: str, index: "BM25Index | DenseIndex", reader: Reader) -> list[str]:

@@ -231,13 +231,20 @@ def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[Sea
             question=question,
             hits=hits[index],
             timings=dict(share),
-            notices=chosen.notices,
+            notices=chosen.notices if len(found[index].ranking.ids) else (*chosen.notices, *_unread(reader, question)),
             candidates=len(found[index].ranking.ids),
             first_stage=chosen.first_stage,
             **_told(chosen.reranker, read[index]),
         )
         for index, question in enumerate(questions)
     ]
+
+
+def _unread(reader: "Reader", question: str) -> list[str]:
+    """What to say of a question that BM25 was asked and could not read."""
+    if reader.bm25 is None or reader.bm25.reads(clean(question)):
+        return []
+    return ["the question has only words that BM25 leaves out: add one that tells more"]
 
 
 def _told(reranker: "CrossEncoder | None", read: "_Read | None") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A session of writing to one generation of a collection: the catalog first, then every index brought up to it."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from unicodedata import is_normalized, normalize
 
-from engine.catalog import Catalog
+from engine.catalog import Catalog, Origin
 from engine.documents import Splitter
 from engine.errors import DependencyMissing, DeviceError, ModelError
 from engine.indexing import Intake, bring_up_bm25, bring_up_dense, stop_at_first
@@ -84,8 +85,9 @@ class Writer:
             counts = [source.expected() for source in sources]
             self._intake.expected = None if None in counts else sum(count or 0 for count in counts)
         for source in sources:
-            self._note_overlap(source)
+            known = self.catalog.sources().values()
             row, name = self.catalog.source(source.name, source.location, whole=source.keeps_passages)
+            self._note_overlap(source.rename(name), known)
             splitter = AS_IS if source.keeps_passages else Splitter.parse(self._memory["splitter"])
             self._intake.rejected_at.clear()
             with timed(self.report.seconds, "reading"):
@@ -93,10 +95,25 @@ class Writer:
                 self._intake.take(items.get(source.location) or source.rename(name).read(skipped), splitter, row)
                 self.report.skipped.update(skipped)
                 self._settle(row, source, name, prune=prune)
+        self._note_gone()
+        if guessed := +self._intake.guessed:
+            listed = ", ".join(f"{name} for {count:,}" for name, count in guessed.most_common())
+            self.report.notices.append(f"encodings were guessed: {listed} (fouille show KEY says so of a document)")
 
-    def _note_overlap(self, source: "Source") -> None:
+    def _note_gone(self) -> None:
+        """Say which sources are not where they were: moved or renamed, what they brought would be found twice."""
+        for row, source in self.catalog.sources().items():
+            path = Path(source.location)
+            if not path.is_absolute() or set(source.location) & set("*?[") or path.exists():
+                continue
+            if keys := [key for _, key in self.catalog.keys_of_source(row)]:
+                glob = f"{source.name}/*" if any(key.startswith(f"{source.name}/") for key in keys) else source.name
+                still = "its document is" if len(keys) == 1 else f"its {len(keys):,} documents are"
+                line = f"{source.location} is gone, and {still} still found (fouille remove {shlex.quote(glob)})"
+                self.report.notices.append(line)
+
+    def _note_overlap(self, source: "Source", others: Iterable[Origin]) -> None:
         """Say of a new source which others share documents with it: each brings them under keys of its own."""
-        others = self.catalog.sources().values()
         if source.location in {other.location for other in others}:
             return
         for other in others:

@@ -270,6 +270,11 @@ class BM25Index:
             with java_threads(workers, "bm25-search") as pool:
                 return list(pool.map(rank, questions))
 
+    def reads(self, question: str) -> bool:
+        """Whether analysis leaves anything of a question to look for."""
+        with errors_of(self._folder), self._using() as view:
+            return self._questions.query(question, view.reader) is not None
+
     def _ranking(self, view: _View, question: str, k: int, searcher: Java, restriction: Java) -> Ranking:
         query = self._questions.query(question, view.reader)
         if query is None:

@@ -57,6 +57,11 @@ class Layout:
         self.line()
         self._marker = "  " * min(depth - 1, 8) + marker
 
+    def end_item(self) -> None:
+        """The item is over; where nothing of it was text, nothing of it stays."""
+        self.line()
+        self._marker = ""
+
     def cell(self, *, in_data: bool) -> None:
         """What follows is the next cell of the row; in a table that only arranges the page, a line."""
         if not in_data:

@@ -122,10 +122,13 @@ def _placed(
             yield Rejection(where, 'missing field "_id"', record.line)
             continue
         key = f"{missing_id}#{record.row}" if record.id is None else prefix + record.id
-        text, title = normalise(record.text), in_one_line(record.title)
+        text, title = normalise(record.text), in_one_line(record.title)[:MOST_TITLE].rstrip()
+        if not text.strip():
+            text, title = title, ""  # a record of a title alone, as some collections have, is found by it
         reason = check_text(text) or check_text(title) or check_text(key)
-        if reason or not key.strip() or not text.strip():
-            yield Rejection(where, reason or ("empty id" if text.strip() else EMPTY), record.line)
+        has_id = record.id is None or record.id.strip()
+        if reason or not has_id or not text:
+            yield Rejection(where, reason or (EMPTY if has_id else "empty id"), record.line)
             continue
         metadata: dict[str, Any] = {"format": form} | dict(record.metadata)
         yield ReadDocument(Document(key, text, title, metadata), where, record.line)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import pairs as assembly
-from engine.models import planner, registry
+from engine.models import planner, registry, roles
 from engine.models.architecture import read_json
 from engine.models.tokenization import TextTokenizer, length_limit
 from engine.overlap import ahead
@@ -86,6 +86,7 @@ class BiEncoder:
             raise InvalidOption(f"{batch_tokens} tokens hold no text", where="--batch-tokens")
         self.name = str(name_or_path)
         self.folder = registry.fetch(name_or_path)
+        roles.check_encoder(self.folder)
         self.prompts = _prompts(self.folder, self.name)
         self.notices: tuple[str, ...] = ()
         self._encoder = self._load(device, precision, max_length, batch_tokens)

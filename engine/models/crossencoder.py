@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.errors import InvalidOption, ModelUnsupported
 from engine.models import draft as drafts
 from engine.models import pairs as assembly
-from engine.models import planner, registry
+from engine.models import planner, registry, roles
 from engine.models.architecture import read_json
 from engine.models.crossencoder_config import (
     ScoreActivation,
@@ -136,6 +136,7 @@ class CrossEncoder:
             raise InvalidOption(f"{batch_tokens} tokens hold no pair", where="--batch-tokens")
         self.name = str(name_or_path)
         self.folder = registry.fetch(name_or_path)
+        roles.check_reranker(self.folder)
         config = read_json(self.folder / "config.json") or {}
         if isinstance(names := config.get("id2label"), dict):
             check_labels(self.folder, len(names))

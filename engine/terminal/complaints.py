@@ -23,6 +23,10 @@ def _usage(error: Exception, message: str, command: str | None) -> str:
     # Click's parser raises without a context where a flag lacks its value.
     path = context.command_path if context else f"fouille {command}" if command else "fouille"
     message = message.replace("Value error, ", "").rstrip(".")
-    if path == "fouille search" and "unexpected extra argument" in message:
+    if "unexpected extra argument" in message and "(-" in message:  # after -- nothing is a flag
+        message = f"{message}: flags go before --"
+    elif path == "fouille search" and "unexpected extra argument" in message:
         message = f"{message}: put the question in quotes"
+    elif "No such option" in message and not message.startswith("No such option: --"):
+        message = f"{message}: what begins with a dash and is no flag goes last, after --"
     return f"{message} (see {path} --help)"

@@ -1,12 +1,12 @@
 """What a command line amounts to: its settings, the collection that they name, the options of a search."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import CollectionNotFound
-from engine.records import SearchOptions
+from engine.records import SearchOptions, SearchResult
 from engine.settings import Settings, parse, resolve
 from engine.terminal.options import collection_names
 from engine.terminal.suggestions import did_you_mean
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.models.shelf import Shelf
 
-__all__ = ["filters", "nothing_found", "open_collection", "search_options", "settings_of"]
+__all__ = ["filters", "nothing_found", "open_collection", "search_options", "settings_of", "without_effect"]
 
 _NAMES_SHOWN = 5
 
@@ -86,6 +86,25 @@ def filters(options: SearchOptions, mark: str = "") -> list[str]:
         asked += [("where", f"{name}={value}") for value in several]
     # What is typed behind a flag goes through a shell first.
     return [f"{mark}{name} {shlex.quote(value) if mark == '--' else value}" for name, value in asked]
+
+
+def without_effect(given: Mapping[str, Any], result: SearchResult) -> list[str]:
+    """What to say of flags that a search did nothing with.
+
+    Args:
+        given: flags by parameter, None where they were not.
+        result: what the search found.
+    """
+    idle: dict[str, tuple[str, ...]] = (
+        {"the first stage is dense": ("k1", "b")} if result.first_stage == "dense" else {}
+    )
+    if result.reranker is None:
+        idle["nothing is reranked"] = ("reranker", "interpolate", "max_length", "long_passages")
+    found = {
+        why: [f"--{name.replace('_', '-')}" for name in names if given.get(name) is not None]
+        for why, names in idle.items()
+    }
+    return [f"without effect, as {why}: {' '.join(flags)}" for why, flags in found.items() if flags]
 
 
 def nothing_found(target: "Collection", options: SearchOptions, mark: str) -> str:

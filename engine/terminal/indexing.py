@@ -18,13 +18,15 @@ from engine.errors import (
 )
 from engine.generation import generations, model_name
 from engine.locking import locked
-from engine.models import registry
+from engine.models import registry, roles
 from engine.models.shelf import Shelf
 from engine.records import AddReport
 from engine.settings import Settings
 from engine.terminal.progress import LOADING, progress
 
-__all__ = ["Asked", "bring_up_to_date"]
+__all__ = ["NOTHING", "Asked", "bring_up_to_date"]
+
+NOTHING = "nothing could be indexed: no collection was made"
 
 # What goes on while every bar stands full: the encoder loads; then indexes are written and the reranker's tokens kept.
 _ENCODES = {"encoding": LOADING}
@@ -102,7 +104,7 @@ def bring_up_to_date(
             raise
         if made and not done.passages:
             _unmake(target)
-            notify("nothing could be indexed: no collection was made")
+            done.notices.append(NOTHING)
         elif strict and _reconcile(target, asked, stage):
             # What was strictly read stands in the catalog; the index that is new is filled from there.
             done.seconds |= target.update((), progress=report).seconds
@@ -138,7 +140,7 @@ def _reconcile(target: Collection, asked: Asked, stage: str | None) -> bool:
     if stage is not None:
         target.widen(stage, asked.encoder)
     if asked.reranker is not None and (reranker := model_name(asked.reranker)) != target.memory["reranker"]:
-        registry.fetch(asked.reranker)
+        roles.check_reranker(registry.fetch(asked.reranker))
         target.remember(reranker=reranker)
     return stage is not None
 

@@ -128,7 +128,7 @@ def passage(hit: Hit, style: Style, *, full: bool = False) -> list[str]:
     text, lit = sanitise_spans(hit.text, hit.highlights)
     width = max(_LEAST_WIDTH, style.width - len(_INDENT) - 2)
     lines = _wrap(text, lit, width, _EVERY_BREAK if full else _TELLING_BREAK)
-    if not full and len(lines) > 1 and _joined(text, lines[0].words).lstrip("# ") == hit.title:
+    if not full and len(lines) > 1 and " ".join(_joined(text, lines[0].words).lstrip("# ").split()) == hit.title:
         del lines[0]  # the title stands above it
     start, end = (0, len(lines)) if full else _excerpt(lines, EXCERPT_LINES)
     shown = [_paint(text, line, style) for line in lines[start:end]]
@@ -177,7 +177,7 @@ def _at(rank: int | None) -> str:
 
 def explain(result: SearchResult) -> str:
     """How the search went, on one line."""
-    steps = [result.first_stage, f"{result.candidates} candidates"]
+    steps = [result.first_stage, f"{result.candidates} candidate{'s'[: result.candidates != 1]}"]
     if result.reranker is None:
         steps.append("no reranker")
     else:
@@ -209,11 +209,13 @@ def render(result: SearchResult, style: Style, *, full: bool = False, explained:
 def _hit(hit: Hit, style: Style, *, full: bool, explained: bool) -> str:
     title, key = sanitise_line(hit.title), sanitise_line(hit.key)
     head = f"{style.paint(f'{hit.rank:>2}', 'bold')}  {style.paint(f'{hit.score:.4f}', 'green')}"
-    source = style.paint(" ".join(filter(None, (key, place(hit)))), "cyan")
     address = hit.metadata.get("url")
-    if isinstance(address, str):
-        source = style.link(source, address)
-    lines = [f"{head}  {style.paint(title or key, 'bold')}", _INDENT + source]
+    number = cell_width(f"{hit.rank:>2}  {hit.score:.4f}  ")
+    first, *more = fold(title or key, max(_LEAST_WIDTH, style.width - number))
+    lines = [f"{head}  {style.paint(first, 'bold')}", *(" " * number + style.paint(line, "bold") for line in more)]
+    for line in fold(" ".join(filter(None, (key, place(hit)))), max(_LEAST_WIDTH, style.width - len(_INDENT))):
+        source = style.paint(line, "cyan")
+        lines.append(_INDENT + (style.link(source, address) if isinstance(address, str) else source))
     lines += [_INDENT + line for line in passage(hit, style, full=full)]
     if explained:
         shown = fold(explain_hit(hit), max(_LEAST_WIDTH, style.width - len(_INDENT)))

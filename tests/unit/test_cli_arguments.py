@@ -10,7 +10,9 @@ import pytest
 
 import cli
 from engine.errors import StorageError
+from engine.records import SearchResult
 from engine.terminal import options
+from engine.terminal.given import without_effect
 
 COMMANDS = ("index", "search", "shell", "remove", "list", "info", "show", "verify", "doctor", "models")
 
@@ -54,6 +56,8 @@ def test_no_command_is_a_usage_error_that_helps(capsys: pytest.CaptureFixture[st
         (["search", "x", "-c", "nulle-part"], "no such collection"),
         (["search", "x", "--per-document", "0"], "--per-document: '0' is not a whole number from 1 up"),
         (["search", "une", "question"], "(question): put the question in quotes (see fouille search --help)"),
+        (["search", "-prix du pain"], "what begins with a dash and is no flag goes last, after --"),
+        (["search", "--", "-prix du pain", "-c", "notes"], "flags go before --"),
         (["search", "x", "--in"], "(see fouille search --help)"),
         (["info", "-c", ".."], "cannot name a collection"),
         (["index", "/nowhere/at/all"], "/nowhere/at/all"),
@@ -212,3 +216,20 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
     heavy = {"torch", "faiss", "jnius", "transformers", "tokenizers", "rich", "prompt_toolkit", "numpy", "pydantic"}
     assert heavy.isdisjoint(shown.stdout.split())
+
+
+def test_flags_that_do_nothing_are_told_of() -> None:
+    given = {"k1": 1.5, "b": None, "interpolate": 0.0, "max_length": 64, "reranker": None}
+    dense = SearchResult("q", (), first_stage="dense", reranker="m")
+    assert without_effect(given, dense) == ["without effect, as the first stage is dense: --k1"]
+    plain = SearchResult("q", (), first_stage="bm25")
+    assert without_effect(given, plain) == ["without effect, as nothing is reranked: --interpolate --max-length"]
+    assert without_effect(dict.fromkeys(given), plain) == []
+
+
+def test_indexing_nothing_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "vide.txt").write_text(" ", "utf-8")
+    assert run("index", str(tmp_path / "vide.txt"), "-c", str(tmp_path / "c"), "--first-stage", "bm25") == 2
+    shown = capsys.readouterr()
+    assert "vide.txt: empty document" in shown.out
+    assert "no collection was made" in shown.err

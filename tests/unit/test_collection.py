@@ -551,6 +551,31 @@ def test_verify_calls_a_fresh_collection_sound(hybrid):
     assert (report["state"], report["problems"], report["documents"], report["passages"]) == ("sound", [], 3, 3)
 
 
+def test_verify_names_a_document_that_was_altered(collection):
+    long = Document("long", "Un. " * 400, "Long", {"pages": 3})
+    collection.add([*ANIMALS, long])
+    assert collection.verify()["state"] == "sound"
+    with closing(sqlite3.connect(collection._reader.catalog.path)) as connection, connection:
+        connection.execute("UPDATE passages SET text = replace(text, 'herbe', 'avoine')")
+        connection.execute("UPDATE documents SET title = 'Lang' WHERE key = 'long'")
+        connection.execute("UPDATE passages SET text = replace(text, 'Un', 'On') WHERE id = 5")
+    report = collection.verify()
+    assert report["state"] == "damaged"
+    assert report["problems"] == [
+        "1 passages are not their document's text",
+        "cheval: the catalog holds something else than was indexed",
+        "long: the catalog holds something else than was indexed",
+    ]
+
+
+def test_a_question_of_stop_words_alone_is_told_so(collection):
+    collection.add(ANIMALS)
+    assert collection.search("qui est-ce et pour quoi ?", FIRST).notices == (
+        "the question has only words that BM25 leaves out: add one that tells more",
+    )
+    assert collection.search("zèbre", FIRST).notices == ()
+
+
 def test_verify_calls_a_lag_pending(hybrid, monkeypatch):
     hybrid.add(ANIMALS)
     monkeypatch.setattr("engine.writer.Writer._encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -107,6 +107,20 @@ def test_html_loses_scripts_menus_and_page_furniture(tmp_path: Path) -> None:
     assert document.text == "Le texte."
 
 
+def test_html_keeps_what_unfolds_and_the_menus_of_dishes(tmp_path: Path) -> None:
+    answer = "Les encombrants se déposent à la déchetterie, du lundi au samedi, de neuf heures à midi et demi."
+    body = f"""<h3><button>Où déposer ?</button></h3><div style="display: none"><p>{answer}</p></div>
+        <div role="tabpanel" hidden><p>Deux : {answer}</p></div><div role="alert">Attention : fermé le jeudi.</div>
+        <div class="menu"><h2>Menu de la cantine</h2><p>Blanquette. {answer}</p></div>
+        <p>Un <a class="related">lien</a> dans le texte.</p><ul><li><button>x</button></li></ul><p>Fin.</p>
+        <div hidden>Chargement</div><button>Valider</button>
+        <ul class="menu"><li><a href="a">{answer}</a></li><li><a href="b">Contact</a></li></ul>"""
+    found = html(tmp_path, body).text
+    for kept in ("Où déposer ?", f"\n{answer}", f"Deux : {answer}", "fermé le jeudi", "Blanquette", "Un lien dans le"):
+        assert kept in found
+    assert found.endswith("\n\nFin.")
+
+
 def test_html_keeps_the_header_and_the_notes_of_an_article(tmp_path: Path) -> None:
     document = html(tmp_path, "<article><header><h1>A</h1></header><p>B</p><aside>C</aside></article>")
     assert document.text.split() == ["A", "B", "C"]
@@ -365,10 +379,48 @@ def test_rows_that_do_not_fit_the_header_are_rejected_with_their_line(tmp_path: 
 def test_a_table_without_a_text_column_names_those_it_has(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("a\tb\n1\t2\n")
     (rejection,) = open_source(str(tmp_path / "t.tsv")).read()
-    assert str(rejection) == 't.tsv: no column "text" in its header; name the column of text among: a, b'
+    assert str(rejection) == 't.tsv: no column "text" in its header; choose with --text-column: a, b'
 
 
-@pytest.mark.parametrize(("name", "tab"), [("t.csv", ","), ("t.tsv", "\t")])
+def test_a_table_may_begin_with_the_line_by_which_excel_names_its_separator(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sep=;\nid;text\n1;un, deux\n")
+    assert [item.text for item in open_source(str(tmp_path / "t.csv")).read()] == ["un, deux"]
+
+
+def test_quotes_in_a_table_of_tabs_are_text_unless_they_are_around_a_field(tmp_path: Path) -> None:
+    rows = [
+        '1\t"Bonjour" dit-il.',
+        '2\t"Au revoir, dit-elle.',
+        '3\t"Un ""mot"" et\tun autre"',
+        '"4"\tun "mot"',
+        '"deux\nlignes"\tcinq',
+    ]
+    (tmp_path / "t.tsv").write_text("\n".join(["id\ttext", *rows]) + "\n")
+    found = list(open_source(str(tmp_path / "t.tsv")).read())
+    assert [(item.key, item.text) for item in found if isinstance(item, Document)] == [
+        ("1", '"Bonjour" dit-il.'),
+        ("2", '"Au revoir, dit-elle.'),
+        ("3", 'Un "mot" et\tun autre'),
+        ("4", 'un "mot"'),
+        ("deux\nlignes", "cinq"),
+    ]
+
+
+def test_a_record_of_a_title_alone_is_found_by_it_and_a_long_title_is_cut(tmp_path: Path) -> None:
+    rows = ['{"_id": "1", "title": "Le tabac", "text": ""}', '{"_id": "2", "title": "%s", "text": "t"}' % ("mot " * 99)]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    alone, long = open_source(str(tmp_path / "t.jsonl")).read()
+    assert (alone.title, alone.text) == ("", "Le tabac")
+    assert 200 < len(long.title) <= 300
+
+
+def test_a_record_of_a_folder_needs_an_id_that_is_not_blank(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"_id": " ", "text": "un"}\n')
+    (rejection,) = open_source(str(tmp_path)).read()
+    assert str(rejection) == "t.jsonl:1: empty id"
+
+
+@pytest.mark.parametrize(("name", "tab"), [("t.csv", ","), ("u.csv", ";")])
 def test_a_lone_quote_is_rejected_and_the_rows_that_it_swallowed_are_read(tmp_path: Path, name: str, tab: str) -> None:
     rows = ["id,text", "1,Le chat dort", '2,"Le chien court', "3,La souris", "", "4,seule,", '5,L""oie']
     (tmp_path / name).write_text("\n".join(rows).replace(",", tab))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,14 @@ pytest.importorskip("pyserini")
 
 from engine.collection import Collection
 from engine.documents import open_source
-from engine.errors import CollectionNotFound, CollectionOutdated, DocumentError, ModelDamaged, ModelNotFound
+from engine.errors import (
+    CollectionNotFound,
+    CollectionOutdated,
+    DocumentError,
+    ModelDamaged,
+    ModelNotFound,
+    ModelUnsupported,
+)
 from engine.records import AddReport, SearchOptions
 from engine.settings import Settings
 from engine.terminal.indexing import Asked, bring_up_to_date
@@ -33,10 +41,10 @@ def index(tmp_path: Path, target: Path, notes: list[str]) -> Index:
     (tmp_path / "ferme").mkdir()
     (tmp_path / "ferme" / "cheval.txt").write_text("Le cheval tire la charrue.", encoding="utf-8")
 
-    def run(asked: Asked, *, rebuild: bool = False, strict: bool = False) -> AddReport:
+    def run(asked: Asked, folder: str = "ferme", *, rebuild: bool = False, strict: bool = False) -> AddReport:
         return bring_up_to_date(
             Settings(collection=str(target)),
-            [open_source(str(tmp_path / "ferme"))],
+            [open_source(str(tmp_path / folder))],
             asked,
             prune=False,
             rebuild=rebuild,
@@ -83,7 +91,8 @@ def test_what_holds_nothing_to_index_makes_no_collection(
     (tmp_path / "ferme" / "cheval.txt").write_bytes(bytes(range(32)))
     report = index(Asked(first_stage="bm25"))
     assert (report.rejected, report.passages) == (1, 0)
-    assert notes == ["nothing could be indexed: no collection was made"]
+    assert report.notices == ["nothing could be indexed: no collection was made"]
+    assert notes == []
     assert not target.exists()
 
 
@@ -129,10 +138,37 @@ def test_a_reranker_named_later_is_remembered(index: Index, target: Path, tmp_pa
     (tmp_path / "modele").mkdir()
     with pytest.raises(ModelDamaged):
         index(Asked(reranker=str(tmp_path / "modele")))
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+    (tmp_path / "modele" / "config.json").write_text("{}")
+    for name in ("tokenizer.json", "model.safetensors"):
         (tmp_path / "modele" / name).touch()
     index(Asked(reranker=str(tmp_path / "modele")))
     assert memory(target, "reranker") == str((tmp_path / "modele").resolve())
+
+
+def test_models_are_what_they_are_named_for(index: Index, target: Path, tiny: SimpleNamespace) -> None:
+    with pytest.raises(ModelUnsupported, match="base model"):
+        index(Asked(first_stage="bm25", reranker=str(tiny.encoder)))
+    with pytest.raises(ModelUnsupported, match="cross-encoder, which makes no vectors"):
+        index(Asked(encoder=str(tiny.reranker)))
+    assert not target.exists()
+    index(Asked(first_stage="bm25"))
+    with pytest.raises(ModelUnsupported, match="base model"):
+        index(Asked(reranker=str(tiny.encoder)))
+
+
+def test_a_source_that_is_gone_is_named(index: Index, tmp_path: Path) -> None:
+    index(Asked(first_stage="bm25"))
+    (tmp_path / "ferme").rename(tmp_path / "champ")
+    report = index(Asked(first_stage="bm25"), "champ")
+    gone = f"{tmp_path / 'ferme'} is gone, and its document is still found (fouille remove 'ferme/*')"
+    assert gone in report.notices
+
+
+def test_guessed_encodings_are_reported(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "ferme" / "vieux.txt").write_bytes("Où est passé l’été à Nœux ?".encode("cp1252"))
+    report = index(Asked(first_stage="bm25"))
+    assert report.notices == ["encodings were guessed: cp1252 for 1 (fouille show KEY says so of a document)"]
+    assert index(Asked(first_stage="bm25")).notices == []
 
 
 def test_strict_keeps_a_collection_that_holds_documents(index: Index, target: Path, tmp_path: Path) -> None:

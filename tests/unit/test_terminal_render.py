@@ -51,6 +51,20 @@ def test_a_document_without_title_goes_by_its_key() -> None:
     assert render(replace(RESULT, hits=(replace(HIT, title=""),)), PLAIN).startswith(" 1  0.9877  ferme/cheval.txt\n")
 
 
+def test_a_long_title_and_a_long_key_are_folded() -> None:
+    long = replace(HIT, title="Décret relatif aux titres " * 3, key="dossier de textes/" * 4)
+    lines = render(replace(RESULT, hits=(long,)), replace(PLAIN, width=40)).split("\n")
+    assert max(map(len, lines)) <= 40
+    assert lines[0] == " 1  0.9877  Décret relatif aux titres"
+    assert lines[1] == " " * 12 + "Décret relatif aux titres"
+
+
+def test_a_title_with_no_break_spaces_is_not_said_again() -> None:
+    text = "# Que faire\u202f? Un guide\nIl faut attendre."
+    shown = passage(replace(HIT, title="Que faire ? Un guide", text=text, highlights=()), PLAIN)
+    assert shown == ["Il faut attendre."]
+
+
 def test_the_question_s_words_are_lit() -> None:
     assert "Les \x1b[1;33mchevaux\x1b[0m de trait" in render(RESULT, COLOUR)
 

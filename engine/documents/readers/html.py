@@ -28,7 +28,7 @@ def _names(listed: str) -> frozenset[str]:
 # Never text of the page.
 _DROPPED = _names(
     """
-    script style noscript template head nav button input select textarea datalist svg math iframe object embed
+    script style noscript template head nav input select textarea datalist svg math iframe object embed
     canvas audio video dialog map progress meter
     """
 )
@@ -37,16 +37,20 @@ _FURNITURE = frozenset({"header", "footer", "aside"})
 _SECTIONS = frozenset({"article", "main", "section"})
 _DROPPED_ROLES = _names(
     """
-    navigation banner contentinfo search complementary menu menubar toolbar dialog alert
+    navigation banner contentinfo search complementary menu menubar toolbar dialog
     """
 )
 _DROPPED_CLASSES = _names(
     """
-    nav navbar navigation navheader navfooter menu sidebar sphinxsidebar breadcrumb breadcrumbs related
-    relatedtopics footer skip-link sr-only visually-hidden cookie-banner mw-jump-link mw-editsection headerlink
-    toc-backref
+    navheader navfooter sidebar sphinxsidebar footer skip-link sr-only visually-hidden cookie-banner mw-jump-link
+    mw-editsection headerlink toc-backref
     """
 )
+# Links to other pages, most of the time; a canteen has its menu too.
+_MENU_CLASSES = _names("nav navbar navigation menu breadcrumb breadcrumbs related relatedtopics")
+_INLINE = _names("a abbr b cite code em i mark q s small span strong sub sup u")
+# Where a button is the line to unfold an answer by, and its text the question.
+_UNFOLDING = _names("h1 h2 h3 h4 h5 h6 summary dt")
 _BLOCKS = _names(
     """
     address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form header
@@ -59,6 +63,8 @@ _PARAGRAPHS = (
     frozenset({"p", "blockquote", "figure", "table", "ul", "ol", "dl", "section", "article", "main"}) | _HEADINGS
 )
 _LONGEST_CELL = 400
+_SHORTEST_PROSE = 80
+_MOST_LINKED = 0.5
 
 
 def read(content: bytes) -> Extraction:
@@ -140,17 +146,22 @@ class _Walk:
         name = local_name(element)
         if name in _DROPPED or (name in _FURNITURE and not self.sections):
             return True
+        if name == "button" and not any(local_name(around) in _UNFOLDING for around in element.iterancestors()):
+            return True
         attributes = element.attrib
         if not attributes or self.by_name_only:
             return False
-        role = attributes.get("role", "")
-        return (
-            "hidden" in attributes
-            or role in _DROPPED_ROLES
+        classes = set(attributes.get("class", "").lower().split())
+        if (
+            attributes.get("role", "") in _DROPPED_ROLES
             or attributes.get("aria-hidden") == "true"
-            or "display:none" in attributes.get("style", "").replace(" ", "")
-            or not _DROPPED_CLASSES.isdisjoint(attributes.get("class", "").lower().split())
-        )
+            or not _DROPPED_CLASSES.isdisjoint(classes)
+        ):
+            return True
+        # A tab, an answer that unfolds and a page's own menu of dishes are text all the same.
+        is_folded = "hidden" in attributes or "display:none" in attributes.get("style", "").replace(" ", "")
+        is_menu = name not in _INLINE and not _MENU_CLASSES.isdisjoint(classes)
+        return (is_folded or is_menu) and not _is_prose(element)
 
     def _open(self, element: Any) -> None:
         name, layout = local_name(element), self.layout
@@ -187,7 +198,9 @@ class _Walk:
         elif name == "pre":
             layout.paragraph()
             layout.preformatted -= 1
-        elif name in ("li", "tr"):
+        elif name == "li":
+            layout.end_item()
+        elif name == "tr":
             layout.line()
         elif name not in ("br", "hr"):
             self._space(name)
@@ -216,6 +229,13 @@ class _Walk:
             return "- "
         self.lists[-1] = number + 1
         return f"{number}. "
+
+
+def _is_prose(element: Any) -> bool:
+    """Whether an element holds text to be read, rather than links, labels or a message."""
+    text = sum(len(part.strip()) for part in element.itertext())
+    linked = sum(len(part.strip()) for link in element.iter("a", "{*}a") for part in link.itertext())
+    return text >= _SHORTEST_PROSE and linked <= _MOST_LINKED * text
 
 
 def _first_number(element: Any) -> int:

@@ -1,6 +1,7 @@
 """CSV and TSV: a header that names the columns, then a document a row."""
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -18,6 +19,7 @@ _TITLE_NAMES = ("title", "titre", "intitule", "intitulé", "nom", "name")
 _TEXT_NAMES = ("text", "texte", "contents", "content", "contenu", "passage", "body", "description")
 _OPEN_QUOTE = "malformed row, its quote stays open"
 _DELIMITERS = ",;\t|"
+_SEPARATOR = re.compile(r"sep=[,;\t|]", re.IGNORECASE)
 
 
 class _Lines:
@@ -36,6 +38,7 @@ class _Lines:
         self._held: list[tuple[int, str]] = []
         self._size = 0
         self.guessed: str | None = None
+        self.columns: int | None = None  # of a table whose tabs set its fields apart, which has quotes as text
         self.too_long: list[int] = []
         self.is_cut = False  # there was no further line for the record at hand
 
@@ -62,9 +65,10 @@ class _Lines:
         if following is None:
             self.is_cut = True
             raise StopIteration
+        begins = not self._held
         self._held.append(following)
         self._size += len(following[1])
-        return following[1]
+        return _literal(following[1], self.columns) if begins and self.columns else following[1]
 
     def _following(self) -> tuple[int, str] | None:
         if self._held and self._held[0][0] <= self._swallowed:
@@ -101,6 +105,23 @@ class _Lines:
             return line.decode(self.guessed, errors="replace")
 
 
+def _literal(line: str, columns: int) -> str:
+    """A line of fields set apart by tabs, whose quotes csv takes for text unless they are around whole fields."""
+    if '"' not in line:
+        return line
+    try:
+        if len(next(csv.reader([line], delimiter="\t", strict=True))) == columns:
+            return line
+    except csv.Error:
+        pass
+    body = line.rstrip("\r\n")
+    fields = body.split("\t")
+    if len(fields) < columns and fields[-1].startswith('"'):  # goes on, with its tabs and ends of line
+        return line
+    quoted = ('"' + field.replace('"', '""') + '"' if field.startswith('"') else field for field in fields)
+    return "\t".join(quoted) + line[len(body) :]
+
+
 def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
     """Read the rows of a table; its delimiter is the one that its header holds most of.
 
@@ -112,9 +133,14 @@ def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
     source = _Lines(stream)
     head = next(source, "")
     delimiter = max(_DELIMITERS, key=head.count)
+    if _SEPARATOR.fullmatch(head.strip()):  # Excel's own first line
+        source.begin()
+        delimiter, head = head.strip()[-1], next(source, "")
     names = next(csv.reader([head], delimiter=delimiter), [])
     names = [" ".join(name.split()) for name in names]
     places = _places(names, columns)
+    if delimiter == "\t":
+        source.columns = len(names)
     rows = csv.reader(source, delimiter=delimiter)
     row = 0
     while True:
@@ -155,10 +181,10 @@ def _places(names: list[str], columns: Columns) -> dict[str, int]:
         if place is not None:
             places[role] = place
         elif role == "text" or asked is not None:
+            if not any(names):
+                raise Unreadable("no header")
             listed = ", ".join(names[:12])
-            raise Unreadable(
-                f'no column "{asked or usual[0]}" in its header; name the column of {role} among: {listed}'
-            )
+            raise Unreadable(f'no column "{asked or usual[0]}" in its header; choose with --{role}-column: {listed}')
     return places
 
 
