@@ -503,6 +503,8 @@ class Catalog:
             "SELECT count(*) FROM passages p JOIN documents d ON d.id = p.document WHERE p.removed IS NULL "
             "AND d.text IS NOT NULL AND p.text <> substr(d.text, p.start + 1, p.end - p.start)"
         )[0][0]
-        for count, what in ((lost, "documents have no passage"), (altered, "passages are not their document's text")):
-            problems += [f"{count} {what}"] * bool(count)
+        if lost:
+            problems.append(f"documents without a passage: {lost:,}")
+        if altered:
+            problems.append(f"passages that are not their document's text: {altered:,}")
         return problems

@@ -10,6 +10,7 @@ from errno import ENOENT, ENOTDIR
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import normalize
 
 from engine.documents.readers import extension_of, format_of, refusal
 from engine.documents.text import normalise
@@ -48,7 +49,10 @@ class Pattern:
 
     def __init__(self, pattern: str) -> None:
         self._segments = [segment for segment in pattern.split("/") if segment not in ("", ".")]
-        self._names = [None if s == "**" else re.compile(fnmatch.translate(s)) for s in self._segments]
+        # A Mac spells names in another normal form than most people type.
+        self._names = [
+            None if s == "**" else re.compile(fnmatch.translate(normalize("NFC", s))) for s in self._segments
+        ]
 
     @property
     def names_extension(self) -> bool:
@@ -66,7 +70,7 @@ class Pattern:
             expected = self._names[state]
             if expected is None:
                 following.add(state)
-            elif expected.match(name):
+            elif expected.match(normalize("NFC", name)):
                 following.add(state + 1)
         return self._closed(following)
 

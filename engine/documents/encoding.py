@@ -76,7 +76,8 @@ def decode(content: bytes, declared: str | None = None) -> Decoded:
     name = guess(content, failed_at)
     if name == "utf-8":
         text = content.decode(errors="replace")
-        return Decoded(text, f"utf-8 (guessed, {text.count(chr(0xFFFD))} characters damaged)")
+        damaged = text.count("\ufffd")
+        return Decoded(text, f"utf-8 (guessed, {damaged} character{'s'[: damaged != 1]} damaged)")
     return Decoded(content.decode(name, errors="replace"), f"{name} (guessed)")
 
 

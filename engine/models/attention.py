@@ -6,8 +6,11 @@ from functools import cached_property, partial
 from inspect import signature
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+
+from engine.ragged import ranges
 
 __all__ = ["Attention", "BucketedAttention", "PackedBounds", "ProductAttention", "VarlenAttention", "choose_attention"]
 
@@ -17,6 +20,26 @@ _FUSED_ABOVE = 160 * 160
 """Scores of one head above which torch's fused attention is the faster in fp32."""
 _CACHED_SCORES = 1 << 18
 """Scores computed at once on a CPU: a MiB in fp32, what the second cache of a core holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring sequences that dense attention takes together.
+
+    Attributes:
+        begin, end: the first, and the one past the last.
+        length: tokens of the longest.
+        index: int64[n, length], the batch's token at each place of the padded run; None where nothing is padded.
+        real: bool[n, length], whether the place is a token of its sequence; None likewise.
+        places: int64[tokens], where the tokens lie in the padded run; None likewise.
+    """
+
+    begin: int
+    end: int
+    length: int
+    index: torch.Tensor | None = None
+    real: torch.Tensor | None = None
+    places: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,29 @@ class PackedBounds:
     def ordinals(self) -> torch.Tensor:
         """int32[n + 1] on the device: the bounds of n sequences of one token."""
         return torch.arange(len(self) + 1, dtype=torch.int32, device=self.starts.device)
+
+    def runs(self, padding: float) -> Sequence[_Run]:
+        """Runs of neighbours, each padded by at most this share of its tokens; made once for all layers.
+
+        Where the tokens lie is worked out here, as a GPU asked for it would make the host wait at every layer.
+        """
+        if padding not in self._runs:
+            self._runs[padding] = [self._run(begin, end) for begin, end in runs(self.bounds, padding)]
+        return self._runs[padding]
+
+    @cached_property
+    def _runs(self) -> dict[float, list[_Run]]:
+        return {}
+
+    def _run(self, begin: int, end: int) -> _Run:
+        lengths = np.diff(self.bounds[begin : end + 1])
+        length = int(lengths.max())
+        if lengths.min() == length:
+            return _Run(begin, end, length)
+        column = torch.arange(length, device=self.starts.device)
+        index = (self.starts[begin:end, None] + column).clamp(max=self.bounds[end] - 1)
+        places = torch.from_numpy(ranges(np.arange(end - begin) * length, lengths)).to(self.starts.device)
+        return _Run(begin, end, length, index, column < self.lengths[begin:end, None], places)
 
 
 class Attention(Protocol):
@@ -105,25 +151,20 @@ class BucketedAttention:
     ) -> torch.Tensor:
         """See `Attention`."""
         seen = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-        for begin, end in runs(packed.bounds, self.padding):
-            low, high, count = packed.bounds[begin], packed.bounds[end], end - begin
-            length = max(packed.bounds[i + 1] - packed.bounds[i] for i in range(begin, end))
-            rows = slice(begin, end) if first else slice(low, high)
-            if count * length == high - low:
-                mask, inside = None, None
+        for run in packed.runs(self.padding):
+            whole = slice(packed.bounds[run.begin], packed.bounds[run.end])
+            rows, count = slice(run.begin, run.end) if first else whole, run.end - run.begin
+            if run.index is None or run.real is None:
+                mask = None
                 q = query[rows].view(count, -1, *query.shape[1:])
-                k, v = (x[low:high].view(count, length, *x.shape[1:]) for x in (key, value))
+                k, v = (x[whole].view(count, run.length, *x.shape[1:]) for x in (key, value))
             else:
-                lengths = packed.lengths[begin:end, None]
-                column = torch.arange(length, device=query.device)
-                inside = column < lengths
-                index = (packed.starts[begin:end, None] + column).clamp(max=high - 1)
-                mask = inside[:, None, None]
-                k, v = key[index], value[index]
-                q = query[rows, None] if first else query[index]
+                mask = run.real[:, None, None]
+                q = query[rows, None] if first else query[run.index]
+                k, v = key[run.index], value[run.index]
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0).transpose(1, 2)
-            seen[rows] = out[inside] if inside is not None and not first else out.flatten(0, 1)
+            out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0).transpose(1, 2).flatten(0, 1)
+            seen[rows] = out if run.places is None or first else out[run.places]
         return seen.flatten(1)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from typing import IO
 
@@ -48,7 +47,7 @@ class Style:
     @classmethod
     def of(cls, stream: IO[str]) -> "Style":
         """What `stream` can show: nothing but text when it is no terminal, no colour under `NO_COLOR`."""
-        width = max(20, shutil.get_terminal_size((cls().width, 24)).columns)
+        width = max(20, _columns(stream) or cls().width)
         terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
         return cls(colour=terminal and not os.environ.get("NO_COLOR"), links=terminal, width=width)
 
@@ -61,6 +60,17 @@ class Style:
         if not self.links or not re.fullmatch("(?:https?|file)://[!-~]+", address):
             return text
         return f"\x1b]8;;{address}\x1b\\{text}\x1b]8;;\x1b\\"
+
+
+def _columns(stream: IO[str]) -> int:
+    """What `COLUMNS` says, else the width of the terminal that the stream is, 0 where it is none."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # no terminal, or nothing that the system knows of
+        return 0
 
 
 PLAIN = Style()

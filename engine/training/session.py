@@ -219,11 +219,12 @@ def _trainer(
     callbacks: list[Any] = [watch]
     if dev is not None and recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe.patience))
-    arguments = _arguments(recipe, folder, chosen, measured=dev is not None, resume=resume)
     common = {"train_dataset": rows, "callbacks": callbacks}
     trainer: Any
     if recipe.kind == "cross-encoder":
         model: Any = cross_encoder.build(recipe, chosen)
+        half = _half(recipe, chosen, model.model.config)
+        arguments = _arguments(recipe, folder, chosen, half, measured=dev is not None, resume=resume)
         arguments["learning_rate_mapping"] = base.learning_rates(model.model, recipe)
         evaluator = trainers.CrossEncoderOnDev(dev) if dev else None
         trainer = trainers.CrossEncoderTraining(
@@ -235,6 +236,8 @@ def _trainer(
         )
     else:
         model = bi_encoder.build(recipe, chosen)
+        half = _half(recipe, chosen, model[0].auto_model.config)
+        arguments = _arguments(recipe, folder, chosen, half, measured=dev is not None, resume=resume)
         arguments["learning_rate_mapping"] = base.learning_rates(model[0].auto_model, recipe)
         arguments["prompts"] = bi_encoder.prompts_of_columns(model, rows.column_names)
         evaluator = trainers.BiEncoderOnDev(dev) if dev else None
@@ -249,8 +252,7 @@ def _trainer(
     return trainer, watch
 
 
-def _arguments(recipe: Recipe, folder: Path, device: str, *, measured: bool, resume: bool) -> dict[str, Any]:
-    half = _half(recipe, device)
+def _arguments(recipe: Recipe, folder: Path, device: str, half: str, *, measured: bool, resume: bool) -> dict[str, Any]:
     length = {"max_steps": recipe.steps} if recipe.steps is not None else {"num_train_epochs": 1}  # passes are rows
     best = {
         "eval_strategy": "steps",
@@ -290,17 +292,17 @@ def _arguments(recipe: Recipe, folder: Path, device: str, *, measured: bool, res
     }
 
 
-def _half(recipe: Recipe, device: str) -> str:
-    """The precision of the products; weights and optimiser stay in fp32."""
+def _half(recipe: Recipe, device: str, config: Any) -> str:
+    """The precision of the products of a model of this transformers config; weights and optimiser stay in fp32."""
     import torch
 
     if recipe.precision != "auto":
         return recipe.precision
     if device != "cpu":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    from engine.models.device import cpu
+    from engine.models.precision import cpu_precision
 
-    return "bf16" if cpu().has_bf16_products else "fp32"
+    return cpu_precision(config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size))
 
 
 def _device(asked: str) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from engine.errors import DependencyMissing, FouilleError, ModelNotFound, TrainingError
-from engine.models import BiEncoder, CrossEncoder
-from engine.training import base
+from engine.models import BiEncoder, CrossEncoder, precision
+from engine.training import base, session
 from engine.training.candidates import Skipped
 from engine.training.card import figures, is_worse, write_card
 from engine.training.dev import DevQuestion, DevSet
@@ -293,6 +293,42 @@ def test_student_of_all_layers_has_nothing_to_learn(groups: list[Group], recipe_
     assert float(found.detach()) == pytest.approx(float(-(shares * shares.log()).sum()), abs=1e-4)
     assert loss(columns, [nothing + torch.eye(len(nothing))[0]]) > found
     assert all(parameter.grad is None for parameter in loss.teacher.parameters())
+
+
+@pytest.mark.parametrize("found", ["fp32", "bf16"])
+def test_a_cpu_trains_in_the_precision_that_it_is_fast_at(
+    found: str, recipe_of: RecipeOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_precision", lambda *shape: {(32, 64): found}[shape])
+    config = SimpleNamespace(hidden_size=32, intermediate_size=64)
+    assert session._half(recipe_of(precision="auto"), "cpu", config) == found
+
+
+def test_half_of_a_listwise_loss_is_of_the_mixture(groups: list[Group], recipe_of: RecipeOf) -> None:
+    import torch
+
+    from engine.training import cross_encoder
+
+    def found(interpolate: float, first_stage: list[float]) -> float:
+        recipe = recipe_of("distill", boost=3.0, anchor=0.0, interpolate=interpolate, max_length=128)
+        model = cross_encoder.build(recipe, "cpu")
+        columns = [[group.question], [list(group.passages)], [list(group.labels)]]
+        taught = torch.tensor([z + 3.0 * label for z, label in zip(first_stage, group.labels, strict=True)])
+        return float(cross_encoder.loss(model, recipe)(columns, [taught]).detach())
+
+    group = groups[0]
+    labels, z = torch.tensor(group.labels), [float(-row) for row in range(len(group.passages))]
+    base = recipe_of("distill").base
+    model = CrossEncoder(base, device="cpu", precision="fp32")
+    logits = torch.from_numpy(model.score(group.question, group.passages, activation="none"))
+
+    def divergence(of: torch.Tensor, to: torch.Tensor) -> float:
+        return float(-(to * torch.log_softmax(of, dim=0)).sum())
+
+    plain = divergence(logits, torch.softmax(torch.tensor(z) + 3.0 * labels, dim=0))
+    mixed = divergence(logits + 2.0 * torch.tensor(z), labels / labels.sum())
+    assert found(0.0, z) == pytest.approx(plain, abs=1e-4)
+    assert found(2.0, z) == pytest.approx((plain + mixed) / 2, abs=1e-4)
 
 
 @pytest.mark.parametrize("preset", ["bi-encoder", "bi-encoder-distill"])

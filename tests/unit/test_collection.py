@@ -562,7 +562,7 @@ def test_verify_names_a_document_that_was_altered(collection):
     report = collection.verify()
     assert report["state"] == "damaged"
     assert report["problems"] == [
-        "1 passages are not their document's text",
+        "passages that are not their document's text: 1",
         "cheval: the catalog holds something else than was indexed",
         "long: the catalog holds something else than was indexed",
     ]

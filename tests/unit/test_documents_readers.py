@@ -74,7 +74,7 @@ def test_the_encoding_is_reported_when_it_was_guessed(
 def test_a_few_damaged_bytes_do_not_make_utf8_something_else() -> None:
     text, guessed = decode("été à la plage, élève zélé, forêt".encode() * 20 + b"\xc3(")
     assert text.startswith("été à la plage")
-    assert guessed == "utf-8 (guessed, 1 characters damaged)"
+    assert guessed == "utf-8 (guessed, 1 character damaged)"
 
 
 def test_markdown_takes_its_title_from_the_front_matter_and_keeps_its_lines(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Hits as a person sees them."""
 
 import io
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -182,6 +184,17 @@ def test_a_timing_breaks_between_its_parts() -> None:
 @pytest.mark.parametrize(("text", "cells"), [("été", 3), ("e\u0301", 1), ("漢字", 4), ("l’œuvre…", 8), ("😀", 2)])
 def test_width_is_counted_in_cells(text: str, cells: int) -> None:
     assert cell_width(text) == cells
+
+
+def test_what_is_no_terminal_has_a_width_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(
+        "os.get_terminal_size", lambda descriptor: os.terminal_size((50, 24)) if descriptor == 2 else 1 / 0
+    )
+    stderr = SimpleNamespace(fileno=lambda: 2, isatty=lambda: True)
+    assert (Style.of(stderr).width, Style.of(io.StringIO()).width) == (50, 100)
+    monkeypatch.setenv("COLUMNS", "70")
+    assert Style.of(stderr).width == 70
 
 
 class Terminal(io.StringIO):
