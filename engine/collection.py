@@ -20,7 +20,7 @@ from engine.catalog import Catalog
 from engine.errors import REBUILD, CollectionDamaged, CollectionOutdated, FouilleError, InvalidOption
 from engine.locking import locked
 from engine.models.shelf import Shelf
-from engine.reader import Reader
+from engine.reader import Reader, token_cache
 from engine.records import AddReport, Document, Progress, SearchOptions, SearchResult
 from engine.search import FIRST_WINDOW, WINDOW, answer
 from engine.settings import Settings, parse
@@ -297,6 +297,8 @@ class Collection:
                     shutil.rmtree(new, ignore_errors=True)
                     raise
             generation.sweep(path)
+            if was:
+                shutil.rmtree(token_cache(was), ignore_errors=True)  # nobody asks for that generation's any more
         return writer.report
 
     # Reading ----------------------------------------------------------------------------------------------------

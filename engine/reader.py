@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from indexes.bm25 import BM25Index
     from indexes.dense import DenseIndex
 
-__all__ = ["Reader", "analysis_of", "check_encoder"]
+__all__ = ["Reader", "analysis_of", "check_encoder", "token_cache"]
 
 _ATTEMPTS = 20
 ANALYSES = {analysis.name: analysis for analysis in (DEFAULT_ANALYSIS, FRENCH_ANALYZER)}
@@ -51,6 +51,11 @@ def check_encoder(memory: Mapping[str, Any], encoder: "BiEncoder") -> None:
         )
 
 
+def token_cache(memory: Mapping[str, Any]) -> Path:
+    """Where searches keep the tokens of what a generation's indexer did not."""
+    return cache_dir() / "passages" / str(memory["uuid"])
+
+
 class Reader:
     """What a search reads. Nothing is written; each index is as it was at its last `refresh`.
 
@@ -63,8 +68,7 @@ class Reader:
         self.folder, self.shelf = folder, shelf
         self.catalog = Catalog.open(folder)
         self.memory = self.catalog.memory()
-        cache = cache_dir() / "passages" / self.memory["uuid"]
-        self.tokens = PassageTokens(folder / "tokens", cache)
+        self.tokens = PassageTokens(folder / "tokens", token_cache(self.memory))
         self._bm25: BM25Index | None = None
         self._dense: DenseIndex | None = None
 

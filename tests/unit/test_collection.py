@@ -29,6 +29,7 @@ from engine.errors import (
     ModelNotFound,
 )
 from engine.locking import locked
+from engine.reader import token_cache
 from engine.search import plan
 from engine.settings import Settings
 from indexes.segments import SegmentStore
@@ -403,6 +404,16 @@ def test_rebuilding_carries_every_document_over(hybrid):
         assert (after.memory["first_stage"], after.memory["splitter"]) == ("bm25", "words:3:0")
     assert keys(hybrid.search("savane", FIRST)) == ["lion"]
     assert [path.name for path in hybrid.path.glob("g*")] == ["g2"]
+
+
+def test_a_rebuild_takes_the_cached_tokens_of_the_old_generation_away(collection, tiny):
+    collection.add(ANIMALS)
+    assert collection.search("chat", SearchOptions(reranker=str(tiny.reranker))).hits
+    cache = token_cache(collection.memory)
+    assert list(cache.iterdir())
+    Collection.rebuild(collection.path)
+    assert not cache.exists()
+    assert collection.search("chat", SearchOptions(reranker=str(tiny.reranker))).hits
 
 
 def test_a_rebuild_that_fails_leaves_the_old_collection(hybrid, tmp_path):

@@ -70,6 +70,11 @@ def test_a_glob_that_names_an_extension_reads_it_as_text(notes: Path) -> None:
     assert "notes/j.log" not in keys(notes)
 
 
+def test_a_glob_matches_names_in_either_normal_form(notes: Path) -> None:
+    (notes / "cafe\u0301.txt").write_text("un café")
+    assert keys(f"{notes}/caf\u00e9*") == keys(f"{notes}/cafe\u0301*") == ["notes/caf\u00e9.txt"]
+
+
 def test_a_relative_folder_has_its_own_name(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(notes)
     assert keys(".")[0] == "notes/a/b.html"
