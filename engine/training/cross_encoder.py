@@ -51,4 +51,4 @@ def loss(model: "CrossEncoder", recipe: Recipe) -> Any:
         teacher = _loaded(recipe.base, recipe, str(model.device))
         teacher.model.float()
         return Layerwise(model, teacher, recipe.layers or (), anchor=recipe.anchor)
-    return Listwise(model, anchor=recipe.anchor, boost=recipe.boost, interpolate=recipe.interpolate)
+    return Listwise(model, anchor=recipe.anchor)

@@ -18,10 +18,6 @@ _STATES = 1 / 3
 """Weight of the states in `Layerwise`: enough to lead at first, little beside the logits in the end."""
 
 
-_SURE = 20.0
-"""A softmax of labels times this is all on the judged passages, shared among them where they are several."""
-
-
 class _Grouped(nn.Module):
     """A loss of groups. Pairs are sorted by length into blocks, since a group's longest passage would pad all others.
 
@@ -59,30 +55,7 @@ class Listwise(_Grouped):
 
     The first part is ListNet (Cao et al. 2007) with a teacher's scores as the target, which is the KL divergence up to
     a constant; it says nothing of a logit's level. The second anchors that level, so that a sigmoid means something.
-
-    With `interpolate`, half of the first part is of another kind: the softmax of logit + W z, as a search mixes them,
-    against the judged passages alone. What the first stage tells apart by itself then has little left to learn from,
-    and the model learns where that one errs.
-
-    Args:
-        model: the cross-encoder that is trained.
-        anchor: weight of the part that keeps a logit's level.
-        boost: what stands in the teacher's scores for a judged passage, in units of its label.
-        interpolate: W; 0 leaves that half out.
-        block: pairs padded and computed together.
     """
-
-    def __init__(
-        self,
-        model: "CrossEncoder",
-        *,
-        anchor: float = 0.1,
-        boost: float = 0.0,
-        interpolate: float = 0.0,
-        block: int = 16,
-    ) -> None:
-        super().__init__(model, anchor=anchor, block=block)
-        self.boost, self.interpolate = boost, interpolate
 
     def forward(
         self, inputs: list[Any], labels: list[Tensor], prompt: str | None = None, task: str | None = None
@@ -98,13 +71,9 @@ class Listwise(_Grouped):
         questions, passages, relevance = inputs
         blocks = self._blocks(questions, passages, prompt, task)
         logits = _in_order([(rows, _scores(self.model, features)) for rows, features in blocks])
-        judged = torch.cat([torch.as_tensor(row, dtype=torch.float32) for row in relevance]).to(logits.device)
-        taught = torch.cat([row.to(logits) for row in labels])
-        ranks = _divergence(logits, taught, passages)
-        if self.interpolate:
-            mixed = logits + self.interpolate * (taught - self.boost * judged)
-            ranks = (ranks + _divergence(mixed, _SURE * judged, passages)) / 2
-        return ranks + self.anchor * nn.functional.binary_cross_entropy_with_logits(logits, judged)
+        targets = torch.cat([torch.as_tensor(row, dtype=torch.float32) for row in relevance]).to(logits.device)
+        binary = nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        return _divergence(logits, torch.cat([row.to(logits) for row in labels]), passages) + self.anchor * binary
 
 
 class Layerwise(_Grouped):

@@ -33,7 +33,7 @@ _FROM_ONE = (
 )
 _SEEDS = 2**32
 """numpy's generator, which the trainer seeds too, takes no higher seed."""
-_FROM_ZERO = ("negatives", "frozen", "boost", "interpolate", "anchor", "warmup", "weight_decay", "seed")
+_FROM_ZERO = ("negatives", "frozen", "boost", "anchor", "warmup", "weight_decay", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,6 @@ class Recipe:
         negatives: per positive; with 0 a contrastive loss has those of the batch alone.
         redraw: whether each pass over the data draws other negatives; False repeats the same examples.
         boost: added to the teacher's score of a judged passage (`listwise`, `layerwise`).
-        interpolate: W above 0 makes half of the loss be of logit + W z, z being the groups' scores, the first stage's,
-            against the judged passages alone (`listwise`).
         anchor: weight of the part that keeps a logit's level (`listwise`, `layerwise`).
         epochs, steps: how long; `steps`, where given, decides.
         batch: pairs, groups or triples of a batch.
@@ -92,7 +90,6 @@ class Recipe:
     negatives: int = 4
     redraw: bool = True
     boost: float = 4.0
-    interpolate: float = 0.0
     anchor: float = 0.1
     epochs: int = 1
     steps: int | None = None
@@ -134,8 +131,6 @@ class Recipe:
             raise TrainingError("layerwise needs layers: those of the base that the student keeps", where=self.preset)
         if self.start is not None and self.loss != "layerwise":
             raise TrainingError(f"start is a student's, and {self.loss} trains the base", where=self.preset)
-        if self.interpolate and self.loss != "listwise":
-            raise TrainingError(f"interpolate is for the listwise loss, not for {self.loss}", where=self.preset)
         if not 0 < self.learning_rate < 1:
             raise TrainingError(f"a learning rate of {self.learning_rate:g} trains nothing", where=self.preset)
         if not 0 < self.layer_decay <= 1:
@@ -195,7 +190,7 @@ _LISTS: Mapping[str, type] = {"layers": int, "data": str}
 _TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("base", "start", "licence", "data_licence"), (str,)),
     **dict.fromkeys((*_FROM_ONE, "negatives", "frozen", "seed"), (int,)),
-    **dict.fromkeys(("boost", "interpolate", "anchor", "learning_rate", "layer_decay", "warmup"), (int, float)),
+    **dict.fromkeys(("boost", "anchor", "learning_rate", "layer_decay", "warmup"), (int, float)),
     **dict.fromkeys(("weight_decay", "dropout", "temperature"), (int, float)),
     **dict.fromkeys(("redraw", "bitfit"), (bool,)),
 }

@@ -66,7 +66,7 @@ def test_help_names_every_preset_and_there_is_a_flag_for_every_number(kind: str)
     shown = CliRunner().invoke(app, ["train", kind, "--help"], terminal_width=200).output
     for preset, numbers in PRESETS.items():
         assert (f" {preset} " in shown) == (numbers["kind"] == kind)
-    of_the_other = {"temperature"} if kind == "cross-encoder" else {"start", "boost", "interpolate", "anchor"}
+    of_the_other = {"temperature"} if kind == "cross-encoder" else {"start", "boost", "anchor"}
     for field in {field.name for field in fields(Recipe)} - {"kind"} - of_the_other:
         assert f"--{field.replace('_', '-')}" in shown
 

@@ -304,33 +304,6 @@ def test_a_cpu_trains_in_the_precision_that_it_is_fast_at(
     assert session._half(recipe_of(precision="auto"), "cpu", config) == found
 
 
-def test_half_of_a_listwise_loss_is_of_the_mixture(groups: list[Group], recipe_of: RecipeOf) -> None:
-    import torch
-
-    from engine.training import cross_encoder
-
-    def found(interpolate: float, first_stage: list[float]) -> float:
-        recipe = recipe_of("distill", boost=3.0, anchor=0.0, interpolate=interpolate, max_length=128)
-        model = cross_encoder.build(recipe, "cpu")
-        columns = [[group.question], [list(group.passages)], [list(group.labels)]]
-        taught = torch.tensor([z + 3.0 * label for z, label in zip(first_stage, group.labels, strict=True)])
-        return float(cross_encoder.loss(model, recipe)(columns, [taught]).detach())
-
-    group = groups[0]
-    labels, z = torch.tensor(group.labels), [float(-row) for row in range(len(group.passages))]
-    base = recipe_of("distill").base
-    model = CrossEncoder(base, device="cpu", precision="fp32")
-    logits = torch.from_numpy(model.score(group.question, group.passages, activation="none"))
-
-    def divergence(of: torch.Tensor, to: torch.Tensor) -> float:
-        return float(-(to * torch.log_softmax(of, dim=0)).sum())
-
-    plain = divergence(logits, torch.softmax(torch.tensor(z) + 3.0 * labels, dim=0))
-    mixed = divergence(logits + 2.0 * torch.tensor(z), labels / labels.sum())
-    assert found(0.0, z) == pytest.approx(plain, abs=1e-4)
-    assert found(2.0, z) == pytest.approx((plain + mixed) / 2, abs=1e-4)
-
-
 @pytest.mark.parametrize("preset", ["bi-encoder", "bi-encoder-distill"])
 def test_bi_encoder_learns_and_loads(preset: str, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer

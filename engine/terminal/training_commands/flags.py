@@ -57,10 +57,6 @@ Examples = Annotated[int | None, _option("--examples", N, "Examples drawn per pa
 Negatives = Annotated[int | None, _option("--negatives", N, "Negatives per positive.")]
 Redraw = Annotated[bool | None, typer.Option("--redraw/--no-redraw", help="Draw other negatives in each pass.")]
 Boost = Annotated[float | None, _option("--boost", X, "Added to the teacher's score of a relevant passage.")]
-Interpolate = Annotated[
-    float | None,
-    _option("--interpolate", X, "W: half of a listwise loss is of logit + W z against what is judged; z: the scores."),
-]
 Anchor = Annotated[
     float | None, _option("--anchor", X, "Weight of the part of the loss that fixes the level of the logits.")
 ]

@@ -101,7 +101,6 @@ def cross_encoder(
     negatives: flags.Negatives = None,
     redraw: flags.Redraw = None,
     boost: flags.Boost = None,
-    interpolate: flags.Interpolate = None,
     anchor: flags.Anchor = None,
     epochs: flags.Epochs = None,
     steps: flags.Steps = None,
