@@ -138,9 +138,8 @@ class Catalog:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self._unwatched: tuple[int, int, int] | None = (
-            None  # the file, where SQLite takes it for one that never changes
-        )
+        # The file as it was opened, where SQLite takes it for one that never changes.
+        self._unwatched: tuple[int, int, int] | None = None
 
     @classmethod
     def create(cls, folder: Path, memory: Mapping[str, Any]) -> "Catalog":
@@ -177,9 +176,7 @@ class Catalog:
             if write:
                 raise
             if wal.exists() and wal.stat().st_size:
-                hint = (
-                    "a write was under way: copy the collection to a writable place, or run fouille index where it is"
-                )
+                hint = "a write was cut off: copy the collection to a writable place, or run fouille index as its owner"
                 raise StorageError(error.what, where=path, hint=hint) from error
             stamp = _stamp(path)
             catalog = cls._checked(path, "ro&immutable=1")

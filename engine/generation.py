@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.catalog import Catalog
 from engine.errors import REBUILD, CollectionDamaged, CollectionNotFound
-from engine.models import registry, roles
+from engine.models import registry
 from engine.models.shelf import Shelf
 from engine.settings import parse, shipped
 from indexes.analysis import DEFAULT_ANALYSIS
@@ -70,6 +70,7 @@ def fresh_memory(
         ModelNotFound: an encoder or reranker asked for by name cannot be had.
     """
     from engine.documents import Splitter
+    from engine.models import roles
 
     if first_stage is not None:
         parse("first_stage", first_stage, where="first_stage")

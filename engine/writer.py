@@ -103,8 +103,7 @@ class Writer:
     def _note_gone(self) -> None:
         """Say which sources are not where they were: moved or renamed, what they brought would be found twice."""
         for row, source in self.catalog.sources().items():
-            path = Path(source.location)
-            if not path.is_absolute() or set(source.location) & set("*?[") or path.exists():
+            if not _is_gone(source.location):
                 continue
             if keys := [key for _, key in self.catalog.keys_of_source(row)]:
                 glob = f"{source.name}/*" if any(key.startswith(f"{source.name}/") for key in keys) else source.name
@@ -257,6 +256,17 @@ class Writer:
             self.report.notices.append(f"passages' tokens are left to the first search: {error}")
             return
         PassageTokens(self._folder / "tokens", self._folder / "tokens").bring_up(self.catalog, reranker)
+
+
+def _is_gone(location: str) -> bool:
+    """Whether a source is a folder or file that is not there; of a glob, a dataset or a pipe nobody can tell."""
+    path = Path(location)
+    if not path.is_absolute() or set(location) & set("*?["):
+        return False
+    try:
+        return not path.exists()
+    except OSError:  # it may be there, and not be ours to see
+        return False
 
 
 def _composed(document: Document | Rejection) -> Document | Rejection:
