@@ -69,7 +69,7 @@ def _option(
     What is also a setting is read as one.
     """
     field = field or name.replace("-", "_")
-    read = read or partial(parse, field)
+    read = read or partial(parse, field, where=f".{name}")
 
     def run(shell: Shell, text: str) -> None:
         current = getattr(shell.options, field)
@@ -112,9 +112,10 @@ def _explain(shell: Shell, text: str) -> None:
 def _reranker(text: str) -> str:
     """A model's name, once it is seen to be at hand or to be had; else the next search would fail over it."""
     from engine.models.registry import fetch
+    from engine.models.roles import check_reranker
 
     name: str = parse("reranker", text)
-    fetch(name)
+    check_reranker(fetch(name))
     return name
 
 
@@ -167,7 +168,7 @@ _TABLE = (
     _option("b", "X", "BM25: how much long passages pay"),
     _option("in", "GLOB", "only documents whose key matches", typed, field="keys"),
     _option("where", "KEY=VALUE", "only documents with this metadata; adds up", _pair),
-    _option("per-document", "N", "hits from one document at most", partial(parse, "k")),
+    _option("per-document", "N", "hits from one document at most", partial(parse, "k", where=".per-document")),
     _option("long-passages", "HOW", "truncate or maxp", values=lambda: get_args(LongPassages)),
     Command("explain", "RANK|on|off", "where a hit's place comes from, or those of every search", _explain, _on_off),
     Command("open", "RANK [editor]", "the hit's document in $PAGER, or a copy in $EDITOR", _open),

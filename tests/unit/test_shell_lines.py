@@ -142,6 +142,12 @@ def test_a_bad_value_is_refused_and_changes_nothing(shell: Shell, line: str) -> 
     assert complained(shell).startswith("fouille: ")
 
 
+@pytest.mark.parametrize("line", [".k 0", ".b 2", ".per-document x", ".first-stage x", ".long-passages cut"])
+def test_a_bad_value_is_told_with_its_option(shell: Shell, line: str) -> None:
+    shell.attempt(line)
+    assert complained(shell).startswith(f"fouille: {line.split()[0]}: ")
+
+
 def test_default_gives_an_option_back(shell: Shell) -> None:
     for line in (".k 3", ".where a=1", ".k default", ".where default"):
         shell.attempt(line)
@@ -196,8 +202,12 @@ def test_a_reranker_is_looked_for_at_once(shell: Shell, tmp_path: Path) -> None:
     assert "un/modele" in complained(shell)
     assert ".rerank off" in complained(shell)
     assert shell.options.reranker is None
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
+    for name in ("tokenizer.json", "model.safetensors"):
         (tmp_path / name).touch()
+    assert not shell.attempt(f".reranker {tmp_path}")
+    assert "base model" in complained(shell)
+    (tmp_path / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
     assert shell.attempt(f".reranker {tmp_path}")
     assert shell.options.reranker == str(tmp_path)
 
