@@ -235,7 +235,8 @@ def test_a_file_that_is_too_large_is_rejected(tmp_path: Path, monkeypatch: pytes
         ("a.pdf", b"", "broken PDF"),
         ("a.html", b"", "empty document"),
         ("a.html", b"<!-- -->", "empty document"),
-        ("a.csv", b"", 'no column "text"'),
+        ("a.csv", b"", "no header"),
+        ("a.csv", b"a,b\n1,2\n", 'no column "text"'),
         ("a.csv", "id,texte\n1,été".encode("utf-16"), "encoded in UTF-16"),
     ],
 )
