@@ -34,8 +34,6 @@ __all__ = ["Intake", "bring_up_bm25", "bring_up_dense", "stop_at_first"]
 TRANSACTION_DOCUMENTS = 2_000
 TRANSACTION_CHARACTERS = 8_000_000
 _TOLD_EVERY = 0.1
-ENCODING_WINDOW, CPU_ENCODING_WINDOW = 4_096, 512
-"""Passages encoded between two durable steps: some seconds of work, which an interruption may cost."""
 
 
 class Accepted(NamedTuple):
@@ -307,9 +305,8 @@ def bring_up_dense(
     encoded(0)
     if done < total:
         model = encoder()
-        size = CPU_ENCODING_WINDOW if model.device == "cpu" else ENCODING_WINDOW
         with behind(writer.add) as add:
-            for ids, vectors in model.encode_windows(windows(size), progress=encoded):
+            for ids, vectors in model.encode_windows(windows(model.window), progress=encoded):
                 add(ids, vectors)
     writer.commit(target)
 

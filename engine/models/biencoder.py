@@ -16,8 +16,7 @@ from engine.overlap import ahead
 
 __all__ = ["BiEncoder", "Prompts", "TextEncoder"]
 
-_TEXTS_AT_ONCE = 512
-"""Tokenised at a time, while those before are computed; batches of one length are found among them."""
+_WINDOW, _CPU_WINDOW = 4_096, 512
 
 
 Label = TypeVar("Label")
@@ -109,6 +108,11 @@ class BiEncoder:
         """Content hash of weights, tokenizer and configuration; 32 hexadecimal digits."""
         return registry.model_hash(self.folder)
 
+    @property
+    def window(self) -> int:
+        """Texts of a portion for `encode_windows`: some seconds of this device's work, among which to find batches."""
+        return _CPU_WINDOW if self.device == "cpu" else _WINDOW
+
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of questions, float32[n, dimension]."""
         return self._encode(texts, self.prompts.query, None)
@@ -140,7 +144,7 @@ class BiEncoder:
 
     def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        portions = (slice(start, start + _TEXTS_AT_ONCE) for start in range(0, len(texts), _TEXTS_AT_ONCE))
+        portions = (slice(start, start + self.window) for start in range(0, len(texts), self.window))
         windows = ((portion, texts[portion]) for portion in portions)
         for portion, encoded in self._encoder.encode(windows, prompt, progress):
             vectors[portion] = encoded

@@ -30,7 +30,7 @@ from engine.settings import Settings
 
 class Encoder:
     '''Vectors from a checksum: a stand-in that costs nothing to start.'''
-    hash, name, dimension, device = "h" * 32, "stand-in", 8, "cpu"
+    hash, name, dimension, device, window = "h" * 32, "stand-in", 8, "cpu", 512
     def _encode(self, texts):
         rows = [np.random.default_rng(zlib.crc32(text.encode())).normal(size=8) for text in texts]
         vectors = np.asarray(rows, np.float32).reshape(len(texts), 8)

@@ -90,7 +90,7 @@ def test_prompts_of_a_known_model_are_used_where_the_folder_names_none(folder):
 
 
 def test_progress_counts_every_passage_once(folder, monkeypatch):
-    monkeypatch.setattr("engine.models.biencoder._TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr("engine.models.biencoder._CPU_WINDOW", 3)
     done: list[int] = []
     vectors = BiEncoder(folder).encode_passages(["a", "b"] * 5, done.append)
     assert sum(done) == 10
