@@ -95,15 +95,16 @@ class QuantisedAffine:
     def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """See `Affine`."""
         wide = x.float()
-        scales = wide.abs().amax(1, keepdim=True).clamp_(min=_TINY).div_(127)
-        # Unsigned, around 128: adding a half before the cut rounds to nearest.
-        integers = (wide * scales.reciprocal()).add_(128.5).to(torch.uint8)
-        product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+        largest = torch.maximum(wide.amax(1, keepdim=True), wide.amin(1, keepdim=True).neg_()).clamp_(min=_TINY)
+        # Signed, rounded to nearest, then the sign bit turned: unsigned around 128.
+        integers = (wide * (127 / largest)).round_().to(torch.int8).view(torch.uint8).bitwise_xor_(128)
+        y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             integers, 1.0, 128, self._weight, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        y = torch.addcmul(self._bias, product, scales).to(x.dtype)
+        y.mul_(largest / 127).add_(self._bias)
         if self._activation is not None:
             y = self._activation(y)
+        y = y.to(x.dtype)
         return y if residual is None else y.add_(residual)
 
 
