@@ -1,21 +1,18 @@
 """The precision that `auto` means on a CPU: what a short measurement finds faster, remembered in the cache folder."""
 
-import json
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 
 from engine.models.device import Precision, cpu
 from engine.models.linear import choose_affine
 from engine.models.workers import workers
-from engine.settings import cache_dir
+from engine.remembered import recall, remember
 
 __all__ = ["cpu_precision"]
 
+_REMEMBERED = "cpu-precision.json"
 _GAIN = 1.2
 """bf16 must be faster by this much: below, its rounding buys nothing."""
 _ROWS, _REPEATS = 256, 40
@@ -30,12 +27,12 @@ def cpu_precision(hidden: int, intermediate: int) -> Precision:
     """
     if not cpu().has_bf16_products:
         return "fp32"
-    path = cache_dir() / "cpu-precision.json"
     key = f"{cpu().name}, torch {torch.__version__}, {hidden}x{intermediate}"
-    known = _read(path)
-    if (gain := known.get(key)) is None:
+    known = recall(_REMEMBERED)
+    gain = known.get(key)
+    if not isinstance(gain, (int, float)):
         gain = _gain(hidden, intermediate)
-        _write(path, known | {key: gain})
+        remember(_REMEMBERED, known | {key: gain})
     return "bf16" if gain >= _GAIN else "fp32"
 
 
@@ -65,23 +62,3 @@ def _product(
     weight = torch.ones(intermediate, hidden, dtype=dtype)
     product = choose_affine(torch.device("cpu"), dtype)(weight, weight[:, 0].contiguous(), None)
     return product, torch.ones(_ROWS, hidden, dtype=dtype)
-
-
-def _read(path: Path) -> dict[str, float]:
-    """What was measured before; an unreadable file is measured anew."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {str(key): float(gain) for key, gain in found.items() if isinstance(gain, (int, float))}
-
-
-def _write(path: Path, gains: dict[str, float]) -> None:
-    """Replace the file whole; where the cache cannot be written, the next process measures again."""
-    own = path.with_name(f"{path.name}.{os.getpid()}")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        own.write_text(json.dumps(gains, indent=2), encoding="utf-8")
-        own.replace(path)

@@ -15,9 +15,10 @@ import numpy as np
 
 from engine.errors import FouilleError, ModelDamaged, ModelUnsupported, StorageError
 from engine.models.architecture import read_json, sentence_settings
-from engine.models.fingerprint import content_hash, write_atomically
+from engine.models.fingerprint import content_hash
 from engine.ragged import offsets_of
 from engine.records import Ragged
+from engine.remembered import write_atomically
 from engine.settings import cache_dir
 
 __all__ = ["LONGEST_KEPT", "Template", "TextTokenizer", "length_limit"]

@@ -88,7 +88,7 @@ def gain(monkeypatch: pytest.MonkeyPatch, value: float) -> list[float]:
 
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(precision, "cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setenv("FOUILLE_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
