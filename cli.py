@@ -21,7 +21,15 @@ from engine.settings import data_dir, resolve
 from engine.terminal import evaluation_commands, training_commands
 from engine.terminal import options as flag
 from engine.terminal.complaints import line_of
-from engine.terminal.given import nothing_found, open_collection, search_options, settings_of, without_effect
+from engine.terminal.given import (
+    as_the_collection_can,
+    nothing_found,
+    open_collection,
+    search_options,
+    settings_of,
+    without_effect,
+)
+from engine.terminal.interrupts import put_off_in_imports
 from engine.terminal.output import complain, remark, report, say, say_to_a_program
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
@@ -115,14 +123,15 @@ def index(
     Unchanged documents are skipped, changed ones replaced. A collection remembers its models and its splitter.
     """
     from engine.documents import Columns, open_source
-    from engine.terminal.indexing import NOTHING, Asked, bring_up_to_date
+    from engine.terminal.indexing import NOTHING, Asked, bring_up_to_date, known_locations
     from engine.terminal.tables import add_report, add_report_record
 
     if not rebuild:
         context.ensure_object(Run).interrupted = _GOES_ON
     settings = settings_of(context)
     columns = Columns(id=id_column, title=title_column, text=text_column)
-    opened = [open_source(spec, columns=columns) for spec in sources]
+    known = known_locations(settings)
+    opened = [open_source(spec, columns=columns, emptied=known) for spec in sources]
     asked = Asked(first_stage, encoder, reranker, splitter)
     done = bring_up_to_date(settings, opened, asked, prune=prune, rebuild=rebuild, strict=strict, notify=complain)
     for notice in done.notices:
@@ -170,6 +179,8 @@ def search(
         per_document=per_document,
     )
     with open_collection(settings) as target:
+        if first_stage is None:
+            options = as_the_collection_can(options, target)
         result = target.search(question, options)
         told = [*result.notices, *without_effect(context.params, result)]
         if not result.hits and output == "text":
@@ -224,7 +235,7 @@ def shell(
     session = Shell(
         opener,
         first,
-        search_options(settings, k=settings.k),
+        as_the_collection_can(search_options(settings, k=settings.k), first),
         style=Style.of(sys.stdout),
         interactive=sys.stdin.isatty() and sys.stdout.isatty(),
     )
@@ -385,6 +396,7 @@ training_commands.mount(app)
 def main(arguments: "Sequence[str] | None" = None) -> None:
     """Run a command line, this process's own where none is given, and exit."""
     run, code = Run(), 0
+    put_off_in_imports()
     try:
         for name in ("stdin", "stdout", "stderr"):
             if getattr(sys, name) is None:  # closed by whoever started us

@@ -112,12 +112,17 @@ def _damaged(path: Path, error: Exception) -> CollectionDamaged:
 
 
 def _named(glob: str | None) -> tuple[str, list[object]]:
-    """A condition on a document's key, and its values: `*` and `?` match any character, all else itself."""
+    """A condition on a document's key, and its values: `*` and `?` match any character, all else itself.
+
+    A glob that matches a file of records matches each of them, whose keys are FILE#ID.
+    """
     if glob is None:
         return "1", []
     # Keys of files are in NFC; whoever types a glob, or completes it, may not be.
     literal = glob.replace("[", "[[]")
-    return "(key GLOB ? OR key GLOB ?)", [literal, unicodedata.normalize("NFC", literal)]
+    globs = dict.fromkeys([literal, unicodedata.normalize("NFC", literal)])
+    values: list[object] = [end for glob in globs for end in (glob, f"{glob}#*")]
+    return f"({' OR '.join(['key GLOB ?'] * len(values))})", values
 
 
 def _ids(rows: Iterable[tuple[int]]) -> Ids:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engine.catalog import Catalog, Entry
 from engine.catalog_change import Addition, Placed
 from engine.documents import Splitter, check_text
+from engine.documents.reading import EMPTY
 from engine.errors import CollectionDamaged, DocumentError
 from engine.overlap import behind
 from engine.ragged import among
@@ -145,7 +146,8 @@ class Intake:
     Attributes:
         expected: about how many documents will come, None where nobody knows.
         seen: keys met in this run.
-        rejected_at: where something was rejected.
+        prunes: whether a document that was emptied is one that is gone.
+        rejected_at: where something was rejected, but for what was emptied where that is pruned.
         guessed: how many documents were written whose encoding was guessed, by its name.
     """
 
@@ -154,6 +156,7 @@ class Intake:
     progress: Progress
     feed: Callable[[list[int], list[str], list[int]], None]
     expected: int | None = None
+    prunes: bool = False
     seen: set[str] = field(default_factory=set)
     rejected_at: set[str] = field(default_factory=set)
     guessed: Counter[str] = field(default_factory=Counter)
@@ -168,6 +171,9 @@ class Intake:
             if isinstance(item, Accepted):
                 yield item
             else:
+                if self.prunes and item.reason == EMPTY:
+                    self.report.reject(item)
+                    continue
                 self.rejected_at.add(item.where)
                 if self.report.rejected < self.report.KEPT_REJECTIONS:
                     item = self._with_what_stays(item, source)
@@ -178,7 +184,8 @@ class Intake:
         keys = {rejection.where, f"{source}/{rejection.where}"} - self.seen
         if not self.catalog.entries(sorted(keys)):
             return rejection
-        return replace(rejection, reason=f"{rejection.reason}; what it said before stays, until it is removed")
+        how = "--prune removes it" if rejection.reason == EMPTY else "fouille remove takes it away"
+        return replace(rejection, reason=f"{rejection.reason}; what it said before stays ({how})")
 
     def _groups(self, documents: Iterable[Accepted]) -> Iterator[list[Accepted]]:
         group: list[Accepted] = []

@@ -239,7 +239,7 @@ class AddReport:
     skipped: Counter[str] = field(default_factory=Counter)
     notices: list[str] = field(default_factory=list)
 
-    KEPT_REJECTIONS = 20
+    KEPT_REJECTIONS = 1000
 
     def reject(self, rejection: Rejection) -> None:
         """Count a rejection, and keep it if it is among the first."""

@@ -208,7 +208,7 @@ def parse(name: str, given: object, *, where: str | None = None) -> Any:
 def _config() -> dict[str, Any]:
     path = config_dir() / "config.toml"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -81,6 +81,7 @@ class Writer:
         """
         sources = list({source.location: source for source in sources}.values())
         items = self._read_strictly(sources) if strict else {}
+        self._intake.prunes = prune
         if self._is_shown:
             counts = [source.expected() for source in sources]
             self._intake.expected = None if None in counts else sum(count or 0 for count in counts)

@@ -30,7 +30,7 @@ Chunk = bytes | bytearray | memoryview
 
 def damaged(path: Path, what: str) -> CollectionDamaged:
     """The error for a file whose content cannot be trusted; names the file and the way out."""
-    return CollectionDamaged(what, where=path, hint="rebuild it: fouille index --rebuild")
+    return CollectionDamaged(what, where=path, hint="rebuild it from its sources: fouille index SOURCE... --rebuild")
 
 
 @contextmanager

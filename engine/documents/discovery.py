@@ -219,7 +219,7 @@ def _is_ignored(name: str, rules: list[_Rules]) -> bool:
     """What the nearest ignore file with an opinion says; within it, the last pattern."""
     for spec, place in rules:
         relative = place[1:] + name if place.startswith("/") else name.removeprefix(place)
-        verdict = spec.check_file(relative).include
+        verdict = spec.check_file(normalize("NFC", relative)).include
         if verdict is not None:
             return verdict
     return False
@@ -231,9 +231,10 @@ def _spec_of(folder: Path, entries: list[str]) -> "GitIgnoreSpec | None":
         if name in entries:
             try:
                 with (folder / name).open("rb") as file:
-                    lines += file.read(_LARGEST_IGNORE_FILE).decode("utf-8-sig", "surrogateescape").splitlines()
+                    content = file.read(_LARGEST_IGNORE_FILE).decode("utf-8-sig", "surrogateescape")
             except OSError:
                 continue  # git, too, goes on without an ignore file that it cannot read
+            lines += normalize("NFC", content).splitlines()  # as names are when they are compared
     if not lines:
         return None
     from pathspec import GitIgnoreSpec

@@ -1,8 +1,9 @@
 """What a person asks to index, found and named."""
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ class Source:
         name: first part of the keys of its files; `rename` changes it where two sources would share it.
         location: its resolved path (a glob: the pattern below its resolved base), `irds:ID`, `-` for standard input.
         columns: which columns or fields of its records to read.
+        may_be_empty: whether it brought documents before, so that finding none says that they are gone.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Source:
     base: Path = field(repr=False)
     pattern: str | None = field(default=None, repr=False)
     columns: Columns = field(default=Columns(), repr=False)
+    may_be_empty: bool = field(default=False, repr=False)
 
     @property
     def keeps_passages(self) -> bool:
@@ -69,7 +72,7 @@ class Source:
             else:
                 keys.add(item.document.key)
                 yield item.document
-        if nothing:
+        if nothing and not self.may_be_empty:
             raise _nothing_to_read(self, skipped)
 
     def _items(self, skipped: Counter[str]) -> Iterator[ReadDocument | Rejection]:
@@ -110,8 +113,13 @@ class Source:
         return walk(self.base, Pattern(self.pattern) if self.pattern else None, skipped)
 
 
-def open_source(spec: str, *, columns: Columns | None = None) -> Source:
+def open_source(spec: str, *, columns: Columns | None = None, emptied: Container[str] = ()) -> Source:
     """Find what `spec` names: a folder, a file, a glob, a BEIR folder, `irds:ID`, or `-` for JSONL on standard input.
+
+    Args:
+        spec: as a person types it.
+        columns: which columns or fields of its records to read.
+        emptied: locations of folders and globs that brought documents before: empty, they are no mistake.
 
     Raises:
         DependencyMissing: `irds:ID` without ir_datasets.
@@ -129,9 +137,13 @@ def open_source(spec: str, *, columns: Columns | None = None) -> Source:
     except RuntimeError:  # `~name` of nobody here: a name like any other, as for a shell
         path = Path(spec)
     if not os.path.lexists(path):
+        # The system may know the name in the other of Unicode's two spellings of an accent.
+        other = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+        path = next(filter(os.path.lexists, other), path)
+    if not os.path.lexists(path):
         if not set(spec) & set("*?["):
             raise SourceNotFound("no such file or folder", where=display(spec), hint="check the path")
-        return _glob(path, columns)
+        return _glob(path, columns, emptied)
     base = Path(os.path.realpath(path))
     _check_readable(base, display(spec))
     name, location = display(base.name) or "root", display(base)
@@ -139,7 +151,7 @@ def open_source(spec: str, *, columns: Columns | None = None) -> Source:
         return Source(name, location, "file", base, columns=columns)
     if _corpus(base):
         return Source(name, location, "beir", base, columns=columns)
-    return _with_files(Source(name, location, "folder", base, columns=columns))
+    return _with_files(Source(name, location, "folder", base, columns=columns), emptied)
 
 
 def _dataset(spec: str) -> Source:
@@ -149,7 +161,7 @@ def _dataset(spec: str) -> Source:
     return Source(spec.removeprefix(IRDS), spec, "dataset", Path())
 
 
-def _glob(path: Path, columns: Columns) -> Source:
+def _glob(path: Path, columns: Columns, emptied: Container[str]) -> Source:
     """A glob's base is the longest part of it without wildcards."""
     parts = path.parts
     first = next(at for at, part in enumerate(parts) if set(part) & set("*?["))
@@ -157,12 +169,14 @@ def _glob(path: Path, columns: Columns) -> Source:
     pattern = "/".join(parts[first:])
     _check_readable(base, display(base))
     location = f"{display(base).rstrip('/')}/{display(pattern)}"
-    return _with_files(Source(display(base.name) or "root", location, "glob", base, pattern, columns))
+    return _with_files(Source(display(base.name) or "root", location, "glob", base, pattern, columns), emptied)
 
 
-def _with_files(source: Source) -> Source:
+def _with_files(source: Source, emptied: Container[str]) -> Source:
     skipped: Counter[str] = Counter()
     if next(source.files(skipped), None) is None:
+        if source.location in emptied:
+            return replace(source, may_be_empty=True)
         raise _nothing_to_read(source, skipped)
     return source
 

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.models.shelf import Shelf
 
-__all__ = ["filters", "nothing_found", "open_collection", "search_options", "settings_of", "without_effect"]
+__all__ = [
+    "as_the_collection_can",
+    "filters",
+    "nothing_found",
+    "open_collection",
+    "search_options",
+    "settings_of",
+    "without_effect",
+]
 
 _NAMES_SHOWN = 5
 
@@ -78,6 +86,15 @@ def search_options(settings: Settings, *, per_document: int | None = None, **cho
     )
 
 
+def as_the_collection_can(options: SearchOptions, target: "Collection") -> SearchOptions:
+    """The options without a first stage that the collection has no index for: a setting is for those that have one.
+
+    Not for what a flag asks, which is refused where it cannot be had.
+    """
+    able = target.memory["first_stage"] in {"hybrid", options.first_stage}
+    return options if able else replace(options, first_stage=None)
+
+
 def filters(options: SearchOptions, mark: str = "") -> list[str]:
     """What restricts a search to some documents, as it was asked, each name behind `mark`."""
     asked = [] if options.keys is None else [("in", options.keys)]
@@ -110,7 +127,8 @@ def without_effect(given: Mapping[str, Any], result: SearchResult) -> list[str]:
 def nothing_found(target: "Collection", options: SearchOptions, mark: str) -> str:
     """What to say of a search without hits: also what kept others out, its names behind `mark`."""
     if options.keys is not None and not target.keys(options.keys):
-        hint = "" if set(options.keys) & set("*?") else f" (for all in a folder: {options.keys.rstrip('/')}/*)"
+        folder = f"{options.keys.rstrip('/')}/*"
+        hint = f" (for all in a folder: {folder})" if options.keys and target.keys(folder) else ""
         return f"no document's key matches {filters(replace(options, where={}), mark)[0]}{hint}"
     if asked := " ".join(filters(options, mark)):
         return f"no passage found under {asked}"

@@ -13,6 +13,7 @@ from engine.errors import (
     CollectionNotFound,
     CollectionOutdated,
     DocumentError,
+    FouilleError,
     InvalidOption,
     SourceNotFound,
 )
@@ -24,7 +25,7 @@ from engine.records import AddReport
 from engine.settings import Settings
 from engine.terminal.progress import LOADING, progress
 
-__all__ = ["NOTHING", "Asked", "bring_up_to_date"]
+__all__ = ["NOTHING", "Asked", "bring_up_to_date", "known_locations"]
 
 NOTHING = "nothing could be indexed: no collection was made"
 
@@ -109,6 +110,15 @@ def bring_up_to_date(
             # What was strictly read stands in the catalog; the index that is new is filled from there.
             done.seconds |= target.update((), progress=report).seconds
         return done
+
+
+def known_locations(settings: Settings) -> frozenset[str]:
+    """Where the documents of the settings' collection came from; nothing where there is none that can be read."""
+    try:
+        with Collection.open(settings.collection_path(), shelf=Shelf(settings)) as target:
+            return frozenset(source["location"] for source in target.info()["sources"])
+    except FouilleError:
+        return frozenset()
 
 
 def _unmake(target: Collection) -> None:

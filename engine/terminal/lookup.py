@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from engine.terminal.options import spellings, typed
+from engine.terminal.sanitise import sanitise_line
 from engine.terminal.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -13,8 +14,15 @@ __all__ = ["document_at", "keys_at", "keys_like", "not_there"]
 
 
 def document_at(target: "Collection", key: str) -> "Document | None":
-    """The document of a key, however its accents were typed."""
-    return next((found for one in spellings(key) if (found := target.document(one))), None)
+    """The document of a key, however its accents were typed, or as it is shown where it holds what is not shown."""
+    for one in spellings(key):
+        if found := target.document(one):
+            return found
+    if set(key) & set("*?"):  # a glob, which need not be compared with every key
+        return None
+    keys = target.keys()
+    meant = [one for one in keys if one != key == sanitise_line(one)]
+    return target.document(meant[0]) if len(meant) == 1 else None
 
 
 def keys_like(target: "Collection", glob: str | None) -> list[str]:

@@ -15,7 +15,7 @@ _INDENT = "    "
 _WORD = re.compile(r"[^ \n]+")
 _EVERY_BREAK = re.compile(r"\n")
 # The breaks that say something when the others flow away: a blank line, a heading's ends, an item of a list or a table.
-_TELLING_BREAK = re.compile(r"(?m)^[ ]*#{1,6} .*\n|\n(?=[ ]*(?:\n|#{1,6} |[-*+•|] |\d{1,3}[.)] ))")
+_TELLING_BREAK = re.compile(r"(?m)^[ ]*#{1,6} .*\n|\n(?=[ ]*(?:\n|#{1,6} |[-*+•|] |[^\n|]*\S \| |\d{1,3}[.)] ))")
 _LEAST_WIDTH = 20
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Shell"]
 
 _FILTER_SHOWN = 30
+_QUOTED = re.compile(r"""([\w.-]+=)?(["'])([^"']*)\2""")
 # What hints call by its flag, the shell calls by its command; `--rebuild` and the like stay flags of other commands.
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)|-c(?= NAME)")
 
@@ -92,7 +93,7 @@ class Shell:
             meant = did_you_mean(name, COMMANDS, mark=".")
             hint = meant or ".help lists them; a leading space makes it a question"
             raise InvalidOption(f"no command is called .{sanitise_line(name)}", hint=hint)
-        command.run(self, argument.strip())
+        command.run(self, _unquoted(argument.strip()))
 
     def _search(self, question: str) -> None:
         result = self.collection.search(question, self.options)
@@ -167,6 +168,12 @@ class Shell:
         if self.last and asked and asked.rerank is not False and asked.reranker == options.reranker:
             return "reranked" if self.last.reranker else "no reranker at hand"
         return "reranked" if options.rerank or options.reranker else ""
+
+
+def _unquoted(argument: str) -> str:
+    """An argument without the quotes around it, or around the VALUE of NAME=VALUE, that a command line would need."""
+    quoted = _QUOTED.fullmatch(argument)
+    return argument if quoted is None else f"{quoted[1] or ''}{quoted[3]}"
 
 
 def _in_the_shell_s_words(error: FouilleError) -> str:

@@ -15,6 +15,7 @@ _GAP = "  "
 _LEAST_WIDTH = 20
 _UNFOLDED = Style(width=sys.maxsize)
 _KINDS_SHOWN = 8
+_REJECTIONS_SHOWN = 20
 
 
 def columns(rows: Iterable[Sequence[object]], style: Style, *, header: Sequence[str] = ()) -> str:
@@ -152,9 +153,10 @@ def add_report(report: AddReport, style: Style) -> str:
     if report.seconds:
         blocks.append(columns(list(report.seconds.items()), style, header=("seconds", "")))
     if report.rejections:
-        shown = len(report.rejections)
-        head = "rejected" if shown == report.rejected else f"rejected (the first {shown} of {report.rejected:,})"
-        reasons = [f"  {sanitise_line(str(rejection))}" for rejection in report.rejections]
+        first = report.rejections[:_REJECTIONS_SHOWN]
+        of = f" (the first {len(first)} of {report.rejected:,}; --format json has more)"
+        head = "rejected" + (of if len(first) < report.rejected else "")
+        reasons = [f"  {sanitise_line(str(rejection))}" for rejection in first]
         blocks.append("\n".join([style.paint(head, "yellow"), *reasons]))
     return "\n\n".join(blocks)
 
@@ -175,7 +177,7 @@ def document(found: Document, style: Style) -> str:
     head = [style.paint(sanitise_line(found.title or found.key), "bold"), style.paint(sanitise_line(found.key), "cyan")]
     head += [style.paint(sanitise_line(f"{name}: {value}"), "dim") for name, value in found.metadata.items()]
     if not found.pages:
-        return "\n".join([*head, "", sanitise(found.text)])
+        return "\n".join([*head, "", sanitise(found.text).lstrip("\n")])  # front matter leaves its lines empty
     ends = [*found.pages[1:], len(found.text)]
     body = []
     for number, (start, end) in enumerate(zip(found.pages, ends, strict=True), start=1):

@@ -216,7 +216,7 @@ def test_a_damaged_file_is_named_when_the_store_is_opened(tmp_path: Path, suffix
             path.write_bytes(os.urandom(len(sound)))
         case "missing":
             path.unlink()
-    with pytest.raises(CollectionDamaged, match=r"fouille index --rebuild") as caught:
+    with pytest.raises(CollectionDamaged, match=r"fouille index SOURCE\.\.\. --rebuild") as caught:
         SegmentStore(tmp_path)
     assert path.name in str(caught.value)
 

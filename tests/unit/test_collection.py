@@ -27,6 +27,7 @@ from engine.errors import (
     InvalidOption,
     InvalidQuestion,
     ModelNotFound,
+    SourceNotFound,
 )
 from engine.locking import locked
 from engine.reader import token_cache
@@ -466,6 +467,41 @@ def test_a_file_that_broke_is_not_pruned(tmp_path, collection):
     report = collection.update([open_source(str(folder))], prune=True)
     assert (report.rejected, report.removed, collection.keys()) == (1, 0, ["docs/a.txt", "docs/b.txt"])
     assert "what it said before stays" in report.rejections[0].reason
+
+
+def test_a_file_that_was_emptied_is_pruned(tmp_path, collection):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Un texte.", "utf-8")
+    (folder / "b.txt").write_text("Deux textes.", "utf-8")
+    collection.update([open_source(str(folder))])
+    (folder / "b.txt").write_text("", "utf-8")
+    report = collection.update([open_source(str(folder))])
+    assert "--prune removes it" in report.rejections[0].reason
+    assert (report.removed, collection.keys()) == (0, ["docs/a.txt", "docs/b.txt"])
+    report = collection.update([open_source(str(folder))], prune=True)
+    assert (report.removed, report.rejected, collection.keys()) == (1, 1, ["docs/a.txt"])
+
+
+def test_a_folder_that_was_emptied_is_pruned(tmp_path, collection):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Un texte.", "utf-8")
+    first = open_source(str(folder))
+    collection.update([first])
+    (folder / "a.txt").unlink()
+    with pytest.raises(SourceNotFound, match="empty folder"):
+        open_source(str(folder))
+    emptied = open_source(str(folder), emptied={first.location})
+    assert any("--prune removes them" in notice for notice in collection.update([emptied]).notices)
+    assert collection.update([emptied], prune=True).removed == 1
+    assert collection.keys() == []
+
+
+def test_a_glob_that_names_a_file_of_records_names_its_records(collection):
+    collection.add([Document("a.csv#1", "Un."), Document("a.csv#2", "Deux."), Document("a.md", "Trois.")])
+    assert collection.keys("*.csv") == collection.keys("a.csv") == ["a.csv#1", "a.csv#2"]
+    assert collection.keys("*.md") == ["a.md"]
 
 
 def test_after_a_write_the_catalog_is_one_file(collection, tmp_path):

@@ -81,7 +81,19 @@ def test_markdown_takes_its_title_from_the_front_matter_and_keeps_its_lines(tmp_
     document = read(tmp_path, "a.md", "---\ntitle: 'Le titre'\ntags: [a, b]\nauteur: Zoé\n---\n# Autre\nligne 7\n")
     assert document.title == "Le titre"
     assert document.text.split("\n")[5:7] == ["# Autre", "ligne 7"]
-    assert document.metadata == {"format": "markdown", "auteur": "Zoé"}
+    assert document.metadata == {"format": "markdown", "tags": ["a", "b"], "auteur": "Zoé"}
+
+
+def test_lists_in_front_matter_are_metadata(tmp_path: Path) -> None:
+    front = "---\ncategories:\n  - droit\n  - 'code civil'\nvide:\nauteurs: [Zoé, \"É. Z.\"]\n---\nTexte.\n"
+    metadata = read(tmp_path, "a.md", front).metadata
+    assert metadata == {"format": "markdown", "categories": ["droit", "code civil"], "auteurs": ["Zoé", "É. Z."]}
+
+
+@pytest.mark.parametrize("between", ["\nUne introduction.\n\n", "Un texte sans nom.\n", "titre : oui\nEt du texte.\n"])
+def test_text_between_two_rules_is_text(tmp_path: Path, between: str) -> None:
+    text = f"---\n{between}---\nSuite.\n"
+    assert read(tmp_path, "a.md", text).text == text.rstrip("\n") or read(tmp_path, "a.md", text).text == text
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from engine.errors import (
 )
 from engine.records import AddReport, SearchOptions
 from engine.settings import Settings
-from engine.terminal.indexing import Asked, bring_up_to_date
+from engine.terminal.indexing import Asked, bring_up_to_date, known_locations
 
 Index = Callable[..., AddReport]
 
@@ -53,6 +53,13 @@ def index(tmp_path: Path, target: Path, notes: list[str]) -> Index:
         )
 
     return run
+
+
+def test_where_documents_came_from_is_known(index: Index, target: Path, tmp_path: Path) -> None:
+    settings = Settings(collection=str(target))
+    assert known_locations(settings) == frozenset()
+    index(Asked(first_stage="bm25"))
+    assert known_locations(settings) == {str(tmp_path / "ferme")}
 
 
 def memory(target: Path, name: str) -> object:

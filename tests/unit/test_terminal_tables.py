@@ -62,7 +62,8 @@ def test_a_report_says_how_many_reasons_it_leaves_out() -> None:
     report = AddReport()
     for line in range(1, 26):
         report.reject(Rejection("a.jsonl", "no text", line))
-    assert "rejected (the first 20 of 25)" in add_report(report, PLAIN)
+    assert "rejected (the first 20 of 25; --format json has more)" in add_report(report, PLAIN)
+    assert [one["line"] for one in add_report_record(report)["rejections"]] == list(range(1, 26))
 
 
 def test_a_report_s_record_has_every_count_and_reason() -> None:
