@@ -98,7 +98,7 @@ def bring_up_to_date(
             _reconcile(target, asked, stage)
         try:
             done = target.update(sources, prune=prune, strict=strict, progress=report)
-        except (DocumentError, SourceNotFound):
+        except (DocumentError, SourceNotFound, KeyboardInterrupt):
             if made:
                 with suppress(CollectionBusy):  # somebody else has found it useful
                     _unmake(target)
@@ -122,7 +122,7 @@ def known_locations(settings: Settings) -> frozenset[str]:
 
 
 def _unmake(target: Collection) -> None:
-    """Take away a collection that was made for documents which could not be read, unless it got some after all."""
+    """Take away a collection that was made for documents which it did not get, unless it got some after all."""
     with locked(target.path):
         if not target.info()["documents"]:
             target.close()

@@ -22,8 +22,15 @@ def meant(wanted: str, known: Iterable[str]) -> str | None:
         return None
     like, folded = wanted.casefold(), {name.casefold(): name for name in reversed(names)}
     longer = (name for name in reversed(folded) if len(like) > 1 and name.startswith(like))
-    close = next(longer, None) or next(iter(get_close_matches(like, folded, n=1)), None)
-    return None if close is None else folded[close]
+    if close := next(longer, None):
+        return folded[close]
+    close = next(iter(get_close_matches(like, folded, n=1)), None)
+    # A folder that both share makes any two paths alike.
+    return folded[close] if close and get_close_matches(_last(like), [_last(close)]) else None
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def did_you_mean(wanted: str, known: Iterable[str], *, mark: str = "") -> str | None:

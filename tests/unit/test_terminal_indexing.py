@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("pyserini")
 
 from engine.collection import Collection
-from engine.documents import open_source
+from engine.documents import Source, open_source
 from engine.errors import (
     CollectionNotFound,
     CollectionOutdated,
@@ -100,6 +100,18 @@ def test_what_holds_nothing_to_index_makes_no_collection(
     assert (report.rejected, report.passages) == (1, 0)
     assert report.notices == ["nothing could be indexed: no collection was made"]
     assert notes == []
+    assert not target.exists()
+
+
+def test_an_interrupt_before_the_first_document_leaves_no_collection(
+    index: Index, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Source, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index(Asked(first_stage="bm25"))
     assert not target.exists()
 
 

@@ -15,6 +15,7 @@ KEYS = ["docs/autre.md", "docs/table.csv#1", "docs/table.csv#2", "docs/tableau.m
         ("docs/autr", "docs/autre.md"),
         ("DOCS/Tableu.md", "docs/tableau.md"),
         ("rien de tel", None),
+        ("docs/zut", None),
     ],
 )
 def test_the_nearest_name_is_meant(wanted: str, name: str | None) -> None:
