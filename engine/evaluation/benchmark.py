@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import CollectionOutdated, EvaluationError
-from engine.evaluation.batch import questions_fingerprint, run_questions
+from engine.evaluation.batch import run_questions
 from engine.evaluation.corpora import documents
 from engine.evaluation.lines import replacing
 from engine.evaluation.measures import evaluate
@@ -135,7 +135,6 @@ class _Bench:
             path,
             depth=self.depth if task.candidates is None else None,
             interpolate=0.0,
-            inputs={"candidates": run.fingerprint, "questions": questions_fingerprint(task.questions)},
             restart=self.restart,
             progress=self.progress,
         )

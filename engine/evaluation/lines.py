@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from engine.errors import EvaluationError, StorageError
 
-__all__ = ["file_error", "numbered_lines", "odd_character", "open_bytes", "replacing"]
+__all__ = ["file_error", "numbered_lines", "odd_character", "open_bytes", "replacing", "written"]
 
 _BOM = b"\xef\xbb\xbf"
 # str.isspace() and category Cc spelt out; lone surrogates, which cannot be written; the byte order mark, which a file
@@ -78,6 +78,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         StorageError: the system refused to write.
     """
     temporary: str | None = None
+    path = written(path)
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as raw:
@@ -98,6 +99,20 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def written(path: Path) -> Path:
+    """The file that is replaced when `path` is written: what a link leads to, so that it stays one.
+
+    Raises:
+        StorageError: there is something that is no file, such as a folder or a device.
+    """
+    path = path.resolve() if path.is_symlink() else path
+    if path.is_dir():
+        raise StorageError("cannot be written: is a folder", where=path)
+    if path.exists() and not path.is_file():
+        raise StorageError("cannot be written: is no file", where=path)
+    return path
 
 
 def _umask() -> int:

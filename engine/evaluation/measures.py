@@ -92,9 +92,12 @@ def parse_measures(measures: str | Sequence[str]) -> dict[str, Any]:
         stem, at, cutoff = name.partition("@")
         try:
             measure = ir_measures.parse_measure(_ALIASES.get(stem.lower(), stem) + at + cutoff)
-            if not ir_measures.DefaultPipeline.supports(measure):
+            measure.validate_params()
+            is_mean = isinstance(measure.aggregator(), ir_measures.MeanAgg)  # others count questions or documents
+            known = is_mean and ir_measures.DefaultPipeline.supports(measure)
+            if not known or measure.params.get("cutoff", 1) < 1:
                 raise ValueError
-        except (NameError, SyntaxError, ValueError, TypeError, KeyError):
+        except (NameError, SyntaxError, ValueError, TypeError, KeyError, AssertionError):
             raise EvaluationError(
                 f"no measure {name!r}", hint="RPrec MRR@10 nDCG@10 R@100 P@10 AP and the others of ir-measures"
             ) from None
@@ -173,6 +176,11 @@ def _measured(measures: Mapping[str, Any], qrels: Qrels, run: Run) -> Iterator[t
             question: {document: float(-place) for place, document in enumerate(run[question].documents)}
             for question in chunk
         }
-        for metric in ir_measures.iter_calc(list(names), judged, places):
+        try:
+            metrics = list(ir_measures.iter_calc(list(names), judged, places))
+        except Exception as error:  # of any kind: the programs behind ir-measures have no tree of errors
+            asked = " ".join(sorted(name for several in names.values() for name in several))
+            raise EvaluationError(f"cannot be measured by {asked}: {error or type(error).__name__}") from error
+        for metric in metrics:
             for name in names[metric.measure]:
                 yield metric.query_id, name, metric.value

@@ -79,8 +79,9 @@ class Provenance:
 
 
 def provenance_path(result: str | Path) -> Path:
-    """`bm25.trec` has its provenance in `bm25.trec.json`."""
-    return Path(f"{result}.json")
+    """`bm25.trec` has its provenance in `bm25.trec.json`; of a link, beside what it leads to."""
+    path = Path(result)
+    return Path(f"{path.resolve() if path.is_symlink() else path}.json")
 
 
 def write_provenance(result: str | Path, provenance: Provenance) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsFloat
 
 from engine.errors import EvaluationError
 from engine.evaluation.corpora import IRDS, irds_dataset
@@ -25,11 +25,18 @@ class Qrels(Mapping[str, dict[str, int]]):
     Args:
         judgements: grades by question and document.
         name: where they come from, for messages and provenance.
+
+    Raises:
+        EvaluationError: an id is no text, or a grade no whole number.
     """
 
     def __init__(self, judgements: Mapping[str, Mapping[str, int]], *, name: str = "qrels") -> None:
         self.name = name
         self._grades = {question: dict(grades) for question, grades in judgements.items()}
+        for question, grades in self._grades.items():
+            for document, grade in grades.items():
+                if type(grade) is not int or type(document) is not str or not isinstance(question, str):
+                    grades[document] = _whole(grade, document, question, name)
 
     def __getitem__(self, question: str) -> dict[str, int]:
         return self._grades[question]
@@ -49,6 +56,18 @@ class Qrels(Mapping[str, dict[str, int]]):
 
         rows = [(q, d, grade) for q, grades in self.items() for d, grade in grades.items()]
         return pd.DataFrame(rows, columns=["question", "document", "relevance"])
+
+
+def _whole(grade: object, document: object, question: object, where: str) -> int:
+    """A grade as numpy or pandas hold it, or JSON: a whole number all the same."""
+    for name in (question, document):
+        if not isinstance(name, str):
+            raise EvaluationError(f"the id {name!r} is no text", where=where)
+    if not isinstance(grade, SupportsFloat) or not float(grade).is_integer():
+        raise EvaluationError(
+            f"the grade {grade!r} of document {document!r} for question {question!r} is not an integer", where=where
+        )
+    return int(float(grade))
 
 
 def read_qrels(source: str | Path) -> Qrels:

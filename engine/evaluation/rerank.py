@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EvaluationError, StorageError
-from engine.evaluation.batch import collection_identity
+from engine.evaluation.batch import collection_identity, questions_fingerprint
 from engine.evaluation.corpora import read_corpus
 from engine.evaluation.provenance import Provenance, file_fingerprint
 from engine.evaluation.questions import Question
@@ -155,12 +155,13 @@ def rerank(
     depth: int | None = None,
     interpolate: float | None = None,
     long_passages: LongPassages = "truncate",
-    inputs: Mapping[str, str] | None = None,
     tag: str = "fouille",
     restart: bool = False,
     progress: Progress | None = None,
 ) -> RerankReport:
     """Reranks a run into a new run file, with its provenance; an interrupted one goes on where it stopped.
+
+    It goes on only with the same run, questions, passages, model and options.
 
     Args:
         run: candidates and their first scores, from any system.
@@ -172,7 +173,6 @@ def rerank(
         depth: candidates of each question to score; those below are left out. None: all.
         interpolate: W in `logit + W * z`, z the first score standardised over the candidates; None: the model's own.
         long_passages: `truncate`, or `maxp`: score windows, keep the best.
-        inputs: sha256 of what was read, for the provenance; an interrupted run goes on only where they are the same.
         tag: last column of the run.
         restart: drop an interrupted run.
         progress: called with ("tokens" or "pairs", done, total).
@@ -187,12 +187,14 @@ def rerank(
         raise EvaluationError(
             "none of the run's questions is judged", where=run.name, hint="do the qrels belong to it?"
         )
-    given = dict(inputs or {})
+    # What the run has no answer to is not reranked, and makes two rerankings no different.
+    answered = [question for question in questions if question.id in run]
+    inputs = {"run": run.fingerprint, "questions": questions_fingerprint(answered)}
     weight = _weight(reranker, interpolate)
     how: dict[str, Any] = {"depth": depth, "interpolate": weight, "long_passages": long_passages}
     options = {"precision": reranker.precision, **how, "run": run.name}
     model = {"name": Path(reranker.name).name, "hash": reranker.hash, "max_length": reranker.max_length}
-    decisive = {**options, "reranker": model, "inputs": given, "passages": dict(passages.identity)}
+    decisive = {**options, "reranker": model, "inputs": inputs, "passages": dict(passages.identity)}
     started = time.monotonic()
     with ResumableRun(output, decisive, tag=tag, restart=restart) as writer:
         left = [question for question in asked if question not in writer.done]
@@ -205,7 +207,7 @@ def rerank(
         if not writer.resumed:  # what was truncated before the interruption was not kept
             shaped["truncated"] = count.truncated
         models = {Path(reranker.name).name: reranker.hash}
-        writer.finish(Provenance("rerank", passages.identity, models, shaped, given, round(seconds, 3)))
+        writer.finish(Provenance("rerank", passages.identity, models, shaped, inputs, round(seconds, 3)))
     notices = (*_notices(run, questions), *writer.replaced)
     return RerankReport(len(left), count.pairs, count.tokenised, count.truncated, writer.resumed, seconds, notices)
 

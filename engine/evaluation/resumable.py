@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike
 
 from engine.errors import EvaluationError, StorageError
+from engine.evaluation.lines import written
 from engine.evaluation.provenance import (
     Provenance,
     brief,
@@ -56,14 +57,14 @@ class ResumableRun:
 
     Raises:
         EvaluationError: a partial run made with other options is in the way, or another process is writing this run.
-        StorageError: the system refused to write, or `output` is a folder.
+        StorageError: the system refused to write, or `output` is no file.
     """
 
     def __init__(
         self, output: str | Path, options: Mapping[str, Any], *, tag: str = "fouille", restart: bool = False
     ) -> None:
         check_ids((tag,), lambda reason: EvaluationError(f"{reason}, which the tag of a run cannot"))
-        self.output = Path(output)
+        self.output = written(Path(output))
         self.folder = self.output.with_name(f"{self.output.name}.partial")
         self.done: set[str] = set()
         self.resumed = 0
@@ -78,8 +79,6 @@ class ResumableRun:
         self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Self:
-        if self.output.is_dir():
-            raise StorageError("cannot be written: is a folder", where=self.output)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -100,11 +99,11 @@ class ResumableRun:
         entries = kept[: kept.rfind(b"\n") + 1].splitlines()
         end, vouched = 0, 0
         if len(entries) > 1:  # with no question answered yet there is nothing to go on from, and nothing in the way
-            self._refuse_other_options(json.loads(entries[0]))
+            self._refuse_other_options(self._read(entries[0]))
             size = lines.stat().st_size if lines.exists() else 0
             vouched = len(entries[0]) + 1
             for entry in entries[1:]:
-                question, reached = json.loads(entry)
+                question, reached = self._read(entry)
                 if reached > size:
                     break
                 self.done.add(question)
@@ -116,6 +115,14 @@ class ResumableRun:
         if not vouched:
             self._journal.write(_json_line(self._options))
             self._journal.flush()
+
+    def _read(self, entry: bytes) -> Any:
+        try:
+            return json.loads(entry)
+        except ValueError as error:
+            raise EvaluationError(
+                "what was kept of an interrupted run is damaged", where=self.folder, hint="start over with --restart"
+            ) from error
 
     def _refuse_other_options(self, before: Mapping[str, Any]) -> None:
         if changed := differences(before, self._options):

@@ -53,7 +53,8 @@ class Run(Mapping[str, Ranked]):
         name: what tables call the run.
 
     Raises:
-        EvaluationError: a score is not a number, or an id is empty or holds whitespace or a control character.
+        EvaluationError: a score is no finite number, or an id is no text, is empty, or holds whitespace or a control
+            character.
     """
 
     def __init__(self, rankings: Mapping[str, Mapping[str, float]], *, name: str = "run") -> None:
@@ -64,10 +65,10 @@ class Run(Mapping[str, Ranked]):
             self._put(question, list(scored), np.fromiter(scored.values(), np.float64, len(scored)))
 
     def _put(self, question: str, documents: Sequence[str], scores: NDArray[np.float64]) -> None:
-        if bool(np.isnan(scores).any()):
-            document = documents[int(np.isnan(scores).argmax())]
+        if not np.isfinite(scores).all():
+            document = documents[int(np.isfinite(scores).argmin())]
             raise EvaluationError(
-                f"the score of document {document!r} for question {question!r} is not a number",
+                f"the score of document {document!r} for question {question!r} is not a finite number",
                 where=f"run {self.name}",
             )
         ranked = rank(documents, scores)
@@ -103,17 +104,18 @@ class Run(Mapping[str, Ranked]):
         """A DataFrame of question, document, rank (from 1) and score."""
         import pandas as pd
 
-        frames = (
-            pd.DataFrame({"question": q, "document": list(d), "rank": np.arange(1, len(d) + 1), "score": s})
-            for q, (d, s) in self.items()
-        )
-        empty = pd.DataFrame({"question": [], "document": [], "rank": [], "score": []})
-        return pd.concat([empty, *frames], ignore_index=True) if len(self) else empty
+        rows = [
+            (q, d, place, s) for q, ranked in self.items() for place, (d, s) in enumerate(zip(*ranked, strict=True), 1)
+        ]
+        frame = pd.DataFrame(rows, columns=["question", "document", "rank", "score"])
+        return frame.astype({"rank": np.int64, "score": np.float64})
 
 
 def check_ids(names: Iterable[str], refuse: Callable[[str], EvaluationError]) -> None:
-    """Raises what `refuse` makes of the reason when a name is empty or holds whitespace or a control character."""
+    """Raises what `refuse` makes of the reason when a name is no text, empty, or holds a blank or control character."""
     for name in names:
+        if not isinstance(name, str):
+            raise refuse(f"the id {name!r} is no text")
         if reason := odd_character(name):
             raise refuse(reason)
 
@@ -231,7 +233,7 @@ def checked(question: str, documents: Sequence[str], scores: ArrayLike) -> Ranke
     """A ranking in the run's order that a TREC file can hold.
 
     Raises:
-        EvaluationError: an odd id, a score that is not a number, or a document named twice.
+        EvaluationError: an odd id, a score that is no finite number, or a document named twice.
     """
     where = f"question {question!r}"
     check_ids(
@@ -241,9 +243,9 @@ def checked(question: str, documents: Sequence[str], scores: ArrayLike) -> Ranke
     if len(set(ranked.documents)) != len(ranked.documents):
         twice = next(name for name in documents if list(documents).count(name) > 1)
         raise EvaluationError(f"document {twice!r} is ranked twice", where=where)
-    if bool(np.isnan(ranked.scores).any()):
-        document = ranked.documents[int(np.isnan(ranked.scores).argmax())]
-        raise EvaluationError(f"the score of document {document!r} is not a number", where=where)
+    if not np.isfinite(ranked.scores).all():
+        document = ranked.documents[int(np.isfinite(ranked.scores).argmin())]
+        raise EvaluationError(f"the score of document {document!r} is not a finite number", where=where)
     return ranked
 
 
@@ -261,14 +263,19 @@ def write_run(
         How many lines were written.
 
     Raises:
-        EvaluationError: an odd id, a NaN score or a document ranked twice.
+        EvaluationError: an odd id, a score that is no finite number, a document ranked twice, or a question that comes
+            twice.
         StorageError: the system refused to write.
     """
+    seen: set[str] = set()
     check_ids((tag,), lambda reason: EvaluationError(f"{reason}: it cannot be the tag of a run"))
     lines = 0
     with replacing(Path(path)) as stream:
         for question, documents, scores in _rankings(run):
             ranked = checked(question, documents, scores)
+            if question in seen:
+                raise EvaluationError("comes twice", where=f"question {question!r}")
+            seen.add(question)
             stream.write(format_ranking(question, ranked, tag))
             lines += len(ranked.documents)
     return lines

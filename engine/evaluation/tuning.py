@@ -8,6 +8,7 @@ vectors and logits are scored once and combined anew for every weight.
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "Stage", "Trial", "Tuning", "tune"]
 
 _PASSAGES_AT_ONCE = 4096  # read at a time
+_DEEPEST = 1000  # documents that a measure without a cutoff is taken over, as runs are by custom
 
 Setting = dict[str, float]
 
@@ -70,7 +72,8 @@ class Stage:
         trials: every setting, in the grid's order, the one in use first.
         chosen: the setting with the best mean; the one in use where held-out questions do not confirm it.
         before: mean of the setting in use.
-        held_out: mean over questions that had no part in the choice: each fold answered with what the others choose.
+        held_out: mean over questions that had no part in this choice: each fold answered with what the others choose.
+            What an earlier stage handed on, all of them chose.
         p: of the randomisation test between `held_out` and `before`.
     """
 
@@ -186,6 +189,8 @@ class _Candidates:
         return self.tokens.rows(np.searchsorted(self.ids, ids))
 
 
+First = Callable[[int], list[Ranking]]
+"""The first stage's rankings of all questions, to a depth."""
 Judge = Callable[[str, Sequence[Setting], NDArray[np.float64]], Stage]
 
 
@@ -206,12 +211,16 @@ class _Bench:
         self.measure, self.grid, self.progress = measure, grid, progress
         self.plan = plan(reader, options)
         self.texts = [clean(question.text) for question in questions]
-        self.depth = max((*grid.candidates, self.plan.candidates))
+        self.candidates = sorted({*grid.candidates, self.plan.candidates})
+        seen = int(parse_measures([measure])[measure].params.get("cutoff") or _DEEPEST)
+        self.depth = max(self.candidates[-1], seen)
+        # Of each side a search fuses as many as it has candidates; one that is not reranked, as many as are to be read.
+        self.fused = self.plan.candidates if self.plan.reranker is not None else max(self.plan.candidates, seen)
         self.counted = _counted(measure)
         self.keys: dict[int, str] = {}
 
-    def first_stage(self, judge: Judge) -> tuple[list[Stage], list[Ranking]]:
-        """BM25's stage and the fusion's, those that apply, and the rankings by what they chose."""
+    def first_stage(self, judge: Judge) -> tuple[list[Stage], First]:
+        """BM25's stage and the fusion's, those that apply, and the rankings by what they chose, to any depth."""
         stages: list[Stage] = []
         first: list[Ranking] = []
         dense = self._dense() if self.plan.encoder is not None else None
@@ -224,17 +233,18 @@ class _Bench:
             in_use = self.plan.fusion_weight
             weights = [in_use, *(weight for weight in self.grid.fusion_weight if weight != in_use)]
             settings = [{"fusion_weight": weight} for weight in weights]
-            stages.append(judge("fusion", settings, self._each("fusion", settings, fuse)))
-            first = fuse(stages[-1].chosen)
-        elif dense is not None:
+            stages.append(judge("fusion", settings, self._each("fusion", settings, lambda one: fuse(one, self.fused))))
+            chosen = stages[-1].chosen
+            return stages, cache(lambda depth: fuse(chosen, depth))
+        if dense is not None:
             first = dense[0]
-        return stages, first
+        return stages, lambda depth: [_cut(ranking, depth) for ranking in first]
 
-    def read(self, first: Sequence[Ranking]) -> _Candidates | None:
+    def read(self, first: First) -> _Candidates | None:
         """All that reranking asks of the collection; None without a reranker."""
         if self.plan.reranker is None:
             return None
-        ids = np.unique(np.concatenate([ranking.ids for ranking in first]))
+        ids = np.unique(np.concatenate(self._pools(first)))
         self._learn_keys(ids.tolist())
         parts = []
         for start in range(0, len(ids), _PASSAGES_AT_ONCE):
@@ -244,7 +254,12 @@ class _Bench:
         values = np.concatenate([part.values for part in parts] or [np.empty(0, np.uint16)])
         return _Candidates(ids, TokenRows(values, offsets_of(lengths)[:-1], lengths))
 
-    def rerank(self, first: Sequence[Ranking], candidates: _Candidates, judge: Judge) -> Stage:
+    def _pools(self, first: First) -> list[NDArray[np.int64]]:
+        """What the reranker reads of each question under any setting, ids in ascending order."""
+        depths = [first(depth) for depth in self.candidates]
+        return [np.unique(np.concatenate([ranking.ids for ranking in own])) for own in zip(*depths, strict=True)]
+
+    def rerank(self, first: First, candidates: _Candidates, judge: Judge) -> Stage:
         """The stage of the reranker, over what the first stage ranked."""
         settings = self._rerank_settings()
         return judge("rerank", settings, self._each("settings", settings, self._rerank(first, candidates)))
@@ -281,21 +296,22 @@ class _Bench:
 
     def _fusion(
         self, bm25: Sequence[Ranking], dense: Sequence[Ranking], vectors: NDArray[np.float32]
-    ) -> Callable[[Setting], list[Ranking]]:
+    ) -> Callable[[Setting, int], list[Ranking]]:
         index = self.reader.dense
         if index is None:
             raise EvaluationError("the collection has no vectors")
         # Exact dense scores of what BM25 alone found, once for all weights.
         lacking = [np.setdiff1d(lexical.ids, near.ids) for lexical, near in zip(bm25, dense, strict=True)]
         exact = [
-            dict(zip(ids.tolist(), index.scores(vector, ids).tolist(), strict=True))
-            for ids, vector in zip(lacking, vectors, strict=True)
+            dict(zip(near.ids.tolist(), near.scores.tolist(), strict=True))
+            | dict(zip(ids.tolist(), index.scores(vector, ids).tolist(), strict=True))
+            for ids, near, vector in zip(lacking, dense, vectors, strict=True)
         ]
 
-        def fuse(setting: Setting) -> list[Ranking]:
+        def fuse(setting: Setting, depth: int) -> list[Ranking]:
             weight = setting["fusion_weight"]
             return [
-                _cut(fusion.convex(lexical, near, weight=weight, dense_at=_at(known)), self.depth)
+                _cut(fusion.convex(_cut(lexical, depth), _cut(near, depth), weight=weight, dense_at=_at(known)), depth)
                 for lexical, near, known in zip(bm25, dense, exact, strict=True)
             ]
 
@@ -309,31 +325,34 @@ class _Bench:
         ]
         return [in_use, *(setting for setting in grid if setting != in_use)]
 
-    def _rerank(self, first: Sequence[Ranking], candidates: _Candidates) -> Callable[[Setting], list[Ranking]]:
-        logits = self._logits(first, candidates)
+    def _rerank(self, first: First, candidates: _Candidates) -> Callable[[Setting], list[Ranking]]:
+        pools = self._pools(first)
+        logits = self._logits(pools, candidates)
 
         def order(setting: Setting) -> list[Ranking]:
             depth, weight = int(setting["candidates"]), np.float32(setting["interpolate"])
             reranked = []
-            for ranking, scores in zip(first, logits, strict=True):
-                mixed = scores[:depth] + weight * fusion.standardised(ranking.scores[:depth])
-                reranked.append(best_of(ranking.ids[:depth], mixed, depth))
+            for ranking, pool, scores in zip(first(depth), pools, logits, strict=True):
+                own = scores[np.searchsorted(pool, ranking.ids)]
+                reranked.append(best_of(ranking.ids, own + weight * fusion.standardised(ranking.scores), depth))
             return reranked
 
         return order
 
-    def _logits(self, first: Sequence[Ranking], candidates: _Candidates, window: int = 4) -> list[NDArray[np.float32]]:
+    def _logits(
+        self, pools: Sequence[NDArray[np.int64]], candidates: _Candidates, window: int = 4
+    ) -> list[NDArray[np.float32]]:
         reranker = self.plan.reranker
         if reranker is None:
             raise EvaluationError("no reranker at hand")
         logits: list[NDArray[np.float32]] = []
-        self._tell("rerank", 0, len(first))
-        for start in range(0, len(first), window):
+        self._tell("rerank", 0, len(pools))
+        for start in range(0, len(pools), window):
             texts = self.texts[start : start + window]
-            ids = [ranking.ids for ranking in first[start : start + window]]
+            ids = pools[start : start + window]
             scored = score_candidates(reranker, texts, ids, candidates.of, self.plan.long_passages)
             logits += [own for own, _ in scored]
-            self._tell("rerank", len(logits), len(first))
+            self._tell("rerank", len(logits), len(pools))
         return logits
 
     def _values(self, rankings: Sequence[Ranking]) -> NDArray[np.float64]:

@@ -114,7 +114,11 @@ class BiEncoder:
         return _CPU_WINDOW if self.device == "cpu" else _WINDOW
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors of questions, float32[n, dimension]."""
+        """Unit vectors of questions, float32[n, dimension].
+
+        Raises:
+            InvalidOption: one text, not several.
+        """
         return self._encode(texts, self.prompts.query, None)
 
     def encode_passages(
@@ -143,6 +147,8 @@ class BiEncoder:
         return self._encoder.encode(windows, self.prompts.passage, progress)
 
     def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+        if isinstance(texts, str):
+            raise InvalidOption("one text, not several", where="texts", hint="put it in a list")
         vectors = np.empty((len(texts), self.dimension), np.float32)
         portions = (slice(start, start + self.window) for start in range(0, len(texts), self.window))
         windows = ((portion, texts[portion]) for portion in portions)

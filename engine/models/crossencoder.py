@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -299,7 +299,10 @@ class CrossEncoder:
         return self._activated(logits, activation)
 
     def _activated(self, logits: NDArray[np.float32], activation: ScoreActivation | None) -> NDArray[np.float32]:
-        return logits if (activation or self.default_activation) == "none" else sigmoid(logits)
+        activation = activation or self.default_activation
+        if activation not in get_args(ScoreActivation):
+            raise InvalidOption(f"{activation!r} is not one of sigmoid, none", where="activation")
+        return logits if activation == "none" else sigmoid(logits)
 
     def _prepare(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[str], Ragged, NDArray[np.int64]]:
         """Distinct questions, tokens of distinct passages, and the rows of each pair."""

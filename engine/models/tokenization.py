@@ -222,7 +222,7 @@ def length_limit(folder: Path, positions: int, asked: int | None = None) -> int:
     # transformers writes 1e30 for "no limit".
     if own and (not isinstance(own, int | float) or not 1 <= own < float("inf")):
         raise ModelDamaged(f"{own!r} is no length of a sequence", where=where, hint="mend it")
-    return min([positions, *(int(limit) for limit in (own, asked) if limit)])
+    return min([positions, *(int(limit) for limit in (own or None, asked) if limit is not None)])
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def from_hard_negatives(path: Path, most: int, seed: int, held_out: Collection[s
     BM25's are left out: the recipe that this layout serves takes those of the twelve dense retrievers.
 
     Raises:
-        TrainingError: a line has another layout, or a question without positives.
+        TrainingError: a line has another layout.
     """
     found = Candidates(most, seed)
     for number, record in json_lines(path):
@@ -116,10 +116,10 @@ def from_hard_negatives(path: Path, most: int, seed: int, held_out: Collection[s
         question, positives, systems = (record.get(name) for name in ("qid", "pos", "neg"))
         if question is None or not isinstance(positives, list) or not isinstance(systems, dict):
             raise TrainingError('the record needs "qid", "pos" and "neg" by system', where=where)
-        if not positives:
-            raise TrainingError(f"question {question} has no positive", where=where)
         if str(question) in held_out:
             continue
+        if not positives:  # the published file has such questions; they are left out and counted in the end
+            systems = {}
         relevant = {str(name) for name in positives}
         mined = {str(name): None for system, names in systems.items() if system != _LEXICAL for name in names}
         found.add(str(question), sorted(relevant), [name for name in mined if name not in relevant])

@@ -9,9 +9,10 @@ from engine.training.dev import MEASURES
 from engine.training.recipes import Recipe
 from engine.training.sources import Origin
 
-__all__ = ["figures", "is_worse", "write_card", "write_curve"]
+__all__ = ["SHARED", "figures", "is_worse", "write_card", "write_curve"]
 
 CURVE = "learning-curve.png"
+SHARED = "groups whose question is also asked of the model to measure it"
 _TASKS = {"cross-encoder": "text-ranking", "bi-encoder": "sentence-similarity"}
 _LOADED = {
     "cross-encoder": (
@@ -71,7 +72,7 @@ def write_card(
         _data(recipe, origin, counts),
         "## Recipe",
         _table(("", ""), [(f"`{name}`", _shown(name, value)) for name, value in recipe.numbers().items()]),
-        *_figures(history, kept_step),
+        *_figures(history, kept_step, counts.get(SHARED, 0)),
         "## Use",
         f"```python\n{_LOADED[recipe.kind]}\n```",
     ]
@@ -103,7 +104,7 @@ def _data(recipe: Recipe, origin: Origin, counts: Mapping[str, int]) -> str:
     return "\n".join(lines)
 
 
-def _figures(history: Sequence[Mapping[str, float]], kept_step: int | None) -> list[str]:
+def _figures(history: Sequence[Mapping[str, float]], kept_step: int | None, shared: int) -> list[str]:
     measured = figures(history)
     if not measured:
         return ["## Figures", "No dev questions were given, so nothing was measured."]
@@ -111,9 +112,8 @@ def _figures(history: Sequence[Mapping[str, float]], kept_step: int | None) -> l
         (f"{entry['step']:,.0f}{' (kept)' if entry['step'] == kept_step else ''}", *_percent(entry))
         for entry in measured
     ]
-    caption = (
-        "Reranking the candidates of dev questions, which took no part in training but chose the step that was kept:"
-    )
+    part = f"of which {shared:,} were learnt from too, and which" if shared else "which took no part in training but"
+    caption = f"Reranking the candidates of dev questions, {part} chose the step that was kept:"
     worse = ["The base was better before it was trained."] if is_worse(history, kept_step) else []
     return ["## Figures", caption, *worse, _table(("step", *MEASURES), rows), f"![loss and figures by step]({CURVE})"]
 

@@ -106,7 +106,7 @@ def mine(
         if progress:
             progress("questions", done, len(questions))
         relevant = {name for name, grade in qrels.get(question.id, {}).items() if grade > 0}
-        positives = _positives(collection, relevant)
+        positives = _positives(collection, relevant, result.hits)
         if not positives:
             report.without_positives += 1
             continue
@@ -142,9 +142,14 @@ def first_stage_alone(stage: FirstStage | None, depth: int) -> SearchOptions:
     return SearchOptions(k=depth, candidates=depth, first_stage=stage, rerank=False, per_document=1, highlight=False)
 
 
-def _positives(collection: "Collection", relevant: set[str]) -> dict[str, str]:
-    """Texts of the relevant documents that the collection has and that hold any text."""
-    documents = {name: collection.document(name) for name in sorted(relevant)}
+def _positives(collection: "Collection", relevant: set[str], hits: Sequence[Hit]) -> dict[str, str]:
+    """Texts of the relevant documents that the collection has and that hold any text.
+
+    Of a document that was split that is the passage which the first stage puts highest: a model reads no more than the
+    beginning of a long text. Of one that it did not find, the whole.
+    """
+    best = {hit.key: hit for hit in hits}
+    documents = {name: best.get(name) or collection.document(name) for name in sorted(relevant)}
     texts = {name: passage_input(one.title, one.text) for name, one in documents.items() if one is not None}
     return {name: text for name, text in texts.items() if text.strip()}
 

@@ -4,7 +4,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from engine.errors import DeviceError, StorageError, TrainingError
 from engine.models.architecture import read_json
 from engine.records import Progress
 from engine.training import base, bi_encoder, cross_encoder, processes
-from engine.training.card import write_card, write_curve
+from engine.training.card import SHARED, write_card, write_curve
 from engine.training.dev import MEASURES, DevSet
 from engine.training.draws import Draws, spooled
 from engine.training.examples import Group, record_of
@@ -99,11 +100,15 @@ def train(
         base.check_base(recipe)
         _ready(folder, made_by, resume=resume)
         # A teacher's scores may differ in their last digits from one machine to another: its name stands for them.
-        spool = spooled(_counted(groups, progress, digest, scored=origin.teacher is None), Spool())
+        measured_on = {question.question for question in dev.questions} if dev is not None else set()
+        shared: Counter[bool] = Counter()
+        read = _counted(groups, progress, digest, scored=origin.teacher is None)
+        spool = spooled(_watched(read, measured_on, shared), Spool())
         rows = Draws(spool, recipe, processes.count())
         _begin(folder, {**made_by, _DIGEST: digest.hexdigest()}, resume=resume)
         counts = {
             "groups": len(spool),
+            SHARED: shared[True],
             "groups that the loss cannot use": rows.unused,
             "positives that a pass leaves out, where it draws one of each group": rows.undrawn,
             "examples in a pass": rows.size,
@@ -111,7 +116,7 @@ def train(
         trainer, watch = _trainer(recipe, rows, folder, device, dev, progress, log, resume=resume)
         started = time.monotonic()
         try:
-            trainer.train(resume_from_checkpoint=resume or None)
+            trainer.train(resume_from_checkpoint=str(_last_checkpoint(folder)) if resume else None)
         finally:
             watch.give_back()
         report = _report(folder, recipe, counts, trainer, watch, time.monotonic() - started)
@@ -140,10 +145,26 @@ def _report(
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a training can go on there."""
-    from transformers.trainer_utils import get_last_checkpoint
+    return _last_checkpoint(folder) is not None
 
-    path = folder / CHECKPOINTS
-    return path.is_dir() and get_last_checkpoint(str(path)) is not None
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest one that is whole: a trainer writes its state last, so one that was cut short has none."""
+    found = (path for path in (folder / CHECKPOINTS).glob("checkpoint-*") if path.name.partition("-")[2].isdecimal())
+    newest_first = sorted(found, key=lambda path: int(path.name.partition("-")[2]), reverse=True)
+    return next((path for path in newest_first if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        for weights in checkpoint.glob("*.safetensors"):
+            with safe_open(weights, "pt"):  # the header is checked against the file's size
+                pass
+        return isinstance(json.loads((checkpoint / "trainer_state.json").read_bytes()), dict)
+    except (OSError, ValueError, SafetensorError):
+        return False
 
 
 def is_free(folder: Path) -> bool:
@@ -194,6 +215,13 @@ def _counted(
             progress("reading", number, None)
         record = record_of(group if scored else replace(group, scores=None))
         digest.update(json.dumps(record).encode())
+        yield group
+
+
+def _watched(groups: Iterable[Group], measured_on: Collection[str], shared: Counter[bool]) -> Iterable[Group]:
+    """The groups as they come, counting those whose question is also measured on."""
+    for group in groups:
+        shared[group.question in measured_on] += 1
         yield group
 
 
@@ -299,7 +327,7 @@ def _half(recipe: Recipe, device: str, config: Any) -> str:
     if recipe.precision != "auto":
         return recipe.precision
     if device != "cpu":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     from engine.models.precision import cpu_precision
 
     return cpu_precision(config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size))

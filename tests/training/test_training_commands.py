@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cli import app
-from engine.errors import FouilleError
+from engine.errors import DeviceError, FouilleError
 from engine.evaluation.runs import Run, write_run
 from engine.training.dev import dev_from_run
 from engine.training.examples import Group
@@ -59,6 +59,24 @@ def test_command_trains_with_a_teacher_and_dev_questions(tiny: SimpleNamespace, 
     card = (tmp_path / "m" / "README.md").read_text("utf-8")
     assert "license: mit" in card
     assert f"- {data.name}" in card
+
+
+def test_device_of_the_environment_counts(
+    tiny: SimpleNamespace, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("FOUILLE_DEVICE", "cuda")
+    command = ["train", "cross-encoder", "--base", str(tiny.reranker), "--data", str(data), "-o", str(tmp_path / "m")]
+    done = CliRunner().invoke(app, [*command, *QUICK])
+    assert isinstance(done.exception, DeviceError)
+
+
+def test_each_of_several_positives_has_its_own_negatives(tiny: SimpleNamespace, beir: Path, tmp_path: Path) -> None:
+    with (beir / "qrels" / "train.tsv").open("a") as stream:
+        stream.writelines(f"\nq{n}\tmouton-forêt\t1" for n in range(7))
+    done = train("cross-encoder", tiny.reranker, beir, tmp_path / "m", "--preset", "mmarco-l6")
+    assert done.exit_code == 0, done.output
+    assert f"8 groups, {7 * (2 + 4) + (1 + 2)} examples in a pass" in done.stderr
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

@@ -152,10 +152,15 @@ def test_hard_negatives_are_those_of_dense_retrievers(mmarco: Path) -> None:
     assert not any("mouton" in text for group in found[:-1] for text in group.passages)
 
 
-def test_hard_negatives_without_positive_are_refused(mmarco: Path) -> None:
-    (mmarco / "hard-negatives.jsonl").write_text(json.dumps({"qid": 105, "pos": [], "neg": {"ance": [1]}}), "utf-8")
-    with pytest.raises(TrainingError, match=r"hard-negatives.jsonl:1: question 105 has no positive"):
-        read(f"mmarco:{mmarco}+{mmarco / 'hard-negatives.jsonl'}")
+def test_hard_negatives_without_positive_are_counted(mmarco: Path) -> None:
+    path, skipped = mmarco / "hard-negatives.jsonl", Skipped()
+    whole = read(f"mmarco:{mmarco}+{path}", negatives=10)
+    with path.open("a") as stream:
+        stream.write("\n" + json.dumps({"qid": 999, "pos": [], "neg": {"ance": [1]}}))
+    with (mmarco / "google/queries/train/french_queries.train.tsv").open("a") as stream:
+        stream.write("\n999\tune question de plus ?")
+    assert read(f"mmarco:{mmarco}+{path}", negatives=10, skipped=skipped) == whole
+    assert skipped.without_positives == 1
 
 
 def test_ir_datasets_of_msmarco_want_the_held_out_list() -> None:

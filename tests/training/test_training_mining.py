@@ -13,8 +13,8 @@ from cli import app
 from engine.collection import Collection
 from engine.documents import open_source
 from engine.errors import InvalidOption
-from engine.evaluation import read_qrels, read_questions
-from engine.records import SearchOptions
+from engine.evaluation import Qrels, Question, read_qrels, read_questions
+from engine.records import Document, SearchOptions
 from engine.training.examples import Group, read_groups
 from engine.training.mining import MineReport, Mining, mine
 
@@ -97,6 +97,20 @@ def test_copy_of_a_positive_is_no_negative(beir: Path, tmp_path: Path) -> None:
         groups, report = mined(made, beir, Mining())
     assert report.copies == 1
     assert all(group.passages[0] not in group.passages[1:] for group in groups)
+
+
+def test_positive_that_was_split_is_its_passage_that_the_first_stage_prefers(tmp_path: Path) -> None:
+    filler = "Le marché ouvre le matin sur la place et ferme à midi. " * 20
+    long = Document("long", f"{filler}Le cheval dort dans la grange. {filler}")
+    others = [Document(f"autre-{n}", f"Le cheval numéro {n} court dans le pré.") for n in range(4)]
+    qrels = Qrels({"q": {"long": 1}, "absent": {"long": 1}})
+    asked = [Question("q", "où dort le cheval dans la grange ?"), Question("absent", "numéro du pré")]
+    with Collection.create(tmp_path / "c", first_stage="bm25", splitter="words:40:0") as made:
+        made.add([long, *others])
+        found, missed = mine(made, asked, qrels, Mining(), MineReport())
+    assert "grange" in found.passages[0]
+    assert len(found.passages[0].split()) < 60
+    assert missed.passages[0] == long.text  # which passage answers is not known
 
 
 def test_command_writes_groups_that_training_reads(collection: Collection, beir: Path, tmp_path: Path) -> None:

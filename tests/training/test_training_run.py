@@ -151,6 +151,20 @@ def test_training_goes_on_after_ctrl_c_as_if_there_had_been_none(
     assert same(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.parametrize("damage", ["trainer_state.json", "model.safetensors"])
+def test_resume_goes_back_to_the_last_checkpoint_that_is_whole(
+    groups: list[Group], recipe_of: RecipeOf, tmp_path: Path, damage: str
+) -> None:
+    recipe = recipe_of()
+    train(recipe, groups, tmp_path / "a", device="cpu", progress=interrupted_at(4))
+    newest = tmp_path / "a" / CHECKPOINTS / "checkpoint-4"
+    content = (newest / damage).read_bytes()
+    (newest / damage).write_bytes(content[: len(content) // 2])
+    assert train(recipe, groups, tmp_path / "a", device="cpu", resume=True).first_step == 2
+    train(recipe, groups, tmp_path / "b", device="cpu")
+    assert same(tmp_path / "a", tmp_path / "b")
+
+
 def test_resume_wants_a_checkpoint_of_the_same_recipe(groups: list[Group], recipe_of: RecipeOf, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no checkpoint"):
         train(recipe_of(), groups, tmp_path / "a", device="cpu", resume=True)
@@ -198,6 +212,17 @@ def test_length_is_at_most_what_the_base_has_positions_for(
     (folder / "tokenizer_config.json").write_text(json.dumps(names), "utf-8")
     train(replace(recipe, base=str(folder)), long, tmp_path / "a", device="cpu")
     assert "| `max_length` | 128 |" in (tmp_path / "a" / "README.md").read_text("utf-8")
+
+
+def test_card_tells_of_dev_questions_that_were_learnt_from(
+    trained: TrainReport, groups: list[Group], recipe_of: RecipeOf, tmp_path: Path
+) -> None:
+    assert "dev questions, of which 8 were learnt from too, and which chose" in (
+        trained.folder / "README.md"
+    ).read_text("utf-8")
+    dev = DevSet(question._replace(question=f"et {question.question}") for question in dev_of(groups).questions)
+    other = train(recipe_of(steps=2), groups, tmp_path / "a", device="cpu", dev=dev)
+    assert "dev questions, which took no part in training" in (other.folder / "README.md").read_text("utf-8")
 
 
 def test_card_tells_of_the_teacher_what_was_left_out_and_a_better_base(recipe_of: RecipeOf, tmp_path: Path) -> None:

@@ -190,19 +190,33 @@ def test_tuning_tries_every_stage_and_its_values_can_be_stored(collection: Colle
     collection.remember(**dict.fromkeys(tuning.chosen))
 
 
+@pytest.mark.parametrize("depth", GRID.candidates)
 def test_tuned_settings_score_what_a_search_with_them_scores(
-    collection: Collection, beir: Path, tmp_path: Path
+    collection: Collection, beir: Path, tmp_path: Path, depth: int
 ) -> None:
     tuning = tune(collection, asked_of(beir), read_qrels(beir), grid=GRID, folds=3)
     values = {**tuning.stages[0].chosen, **tuning.stages[1].chosen}
-    trial = next(one for one in tuning.stages[2].trials if one.setting == {"candidates": 20, "interpolate": 4.0})
+    trial = next(one for one in tuning.stages[2].trials if one.setting == {"candidates": depth, "interpolate": 4.0})
     collection.remember(**values)
     try:
-        options = SearchOptions(k=20, candidates=20, interpolate=4.0, rerank=True)
+        options = SearchOptions(k=depth, candidates=depth, interpolate=4.0, rerank=True)
         run_questions(collection, asked_of(beir), tmp_path / "r.trec", options)
     finally:
         collection.remember(**dict.fromkeys(values))
     assert evaluate(tmp_path / "r.trec", read_qrels(beir), "nDCG@10").means["nDCG@10"] == pytest.approx(trial.mean)
+
+
+def test_tuned_fusion_scores_what_a_search_with_it_scores(collection: Collection, beir: Path, tmp_path: Path) -> None:
+    options = SearchOptions(k=30, candidates=30, rerank=False)  # deeper than the grid's candidates
+    tuning = tune(collection, asked_of(beir), read_qrels(beir), grid=GRID, folds=3, options=options, measure="R@25")
+    values = {**tuning.stages[0].chosen, **tuning.stages[1].trials[1].setting}
+    collection.remember(**values)
+    try:
+        run_questions(collection, asked_of(beir), tmp_path / "r.trec", options)
+    finally:
+        collection.remember(**dict.fromkeys(values))
+    measured = evaluate(tmp_path / "r.trec", read_qrels(beir), "R@25").means["R@25"]
+    assert measured == pytest.approx(tuning.stages[1].trials[1].mean)
 
 
 def test_tuning_on_too_few_questions_is_an_error(collection: Collection, beir: Path) -> None:
@@ -330,7 +344,7 @@ def test_interrupted_reranking_of_other_given_candidates_is_not_taken_up(
         benchmark("mmarco-fr-train500", tmp_path / "b", reranker=reranker, data=data, progress=stop)
     triples = data / "msmarco-qidpidtriples.rnd-shuf.train-eval.tsv"
     triples.write_text("".join(triples.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(EvaluationError, match=r"other options is in the way: inputs\.candidates"):
+    with pytest.raises(EvaluationError, match=r"other options is in the way: inputs\.run"):
         benchmark("mmarco-fr-train500", tmp_path / "b", reranker=reranker, data=data)
 
 

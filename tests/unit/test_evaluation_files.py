@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.errors import EvaluationError, StorageError
-from engine.evaluation import Run, read_qrels, read_questions, read_run, write_qrels, write_run
+from engine.evaluation import Qrels, Run, read_qrels, read_questions, read_run, write_qrels, write_run
 from engine.evaluation.corpora import documents, read_corpus
 from engine.evaluation.lines import odd_character
 
@@ -119,12 +120,55 @@ def test_id_that_no_run_can_hold_is_refused_and_leaves_no_file(tmp_path: Path, d
 
 
 def test_nan_and_repeated_documents_are_not_written(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="not a number"):
-        write_run([("q", ["a"], [math.nan])], tmp_path / "r.trec")
+    for score in (math.nan, math.inf, -math.inf):
+        with pytest.raises(EvaluationError, match="'a' is not a finite number"):
+            write_run([("q", ["a"], [score])], tmp_path / "r.trec")
+        with pytest.raises(EvaluationError, match="'a' for question 'q' is not a finite number"):
+            Run({"q": {"a": score}})
     with pytest.raises(EvaluationError, match="twice"):
         write_run([("q", ["a", "a"], [2.0, 1.0])], tmp_path / "r.trec")
-    with pytest.raises(EvaluationError, match="not a number"):
-        Run({"q": {"a": math.nan}})
+    with pytest.raises(EvaluationError, match="question 'q': comes twice"):
+        write_run([("q", ["a"], [2.0]), ("q", ["b"], [1.0])], tmp_path / "r.trec")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("grade", "kept"), [(np.int64(2), 2), (1.0, 1), (True, 1), (0.5, None), (None, None), ("1", None)]
+)
+def test_grades_are_whole_numbers_whatever_holds_them(grade: Any, kept: int | None) -> None:
+    if kept is None:
+        with pytest.raises(
+            EvaluationError, match=f"the grade {grade!r} of document 'd' for question 'q' is not an int"
+        ):
+            Qrels({"q": {"d": grade}})
+        return
+    assert Qrels({"q": {"d": grade}})["q"] == {"d": kept}
+    assert type(Qrels({"q": {"d": grade}})["q"]["d"]) is int
+
+
+def test_ids_are_texts() -> None:
+    for wrong in ({1: {"d": 1}}, {"q": {1: 1}}):
+        for kind in (Run, Qrels):
+            with pytest.raises(EvaluationError, match="the id 1 is no text"):
+                kind(wrong)
+
+
+@pytest.mark.parametrize("name", ["r.trec", "r.trec.gz"])
+def test_run_written_to_a_link_goes_where_it_leads(tmp_path: Path, name: str) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "far" / name)
+    write_run({"q": {"a": 1.0}}, tmp_path / name)
+    assert (tmp_path / name).is_symlink()
+    assert read_run(tmp_path / "far" / name)["q"].documents == ("a",)
+
+
+def test_run_is_not_written_over_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name, reason in (("pipe", "is no file"), ("link", "is no file"), (".", "is a folder")):
+        with pytest.raises(StorageError, match=reason):
+            write_run({"q": {"a": 1.0}}, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
 
 
 def test_failed_write_keeps_the_run_that_was_there(tmp_path: Path) -> None:

@@ -80,7 +80,9 @@ def test_seed_below_zero_is_an_error() -> None:
         compare(one, one, seed=-1)
 
 
-@pytest.mark.parametrize("name", ["NDGC@10", "R@dix", "", "P()@", "__import__('os')", "BERTScore"])
+@pytest.mark.parametrize(
+    "name", ["NDGC@10", "R@dix", "", "P()@", "__import__('os')", "BERTScore", "nDCG@0", "P@-1", "R", "NumRet", "NumQ"]
+)
 def test_unknown_measure_is_an_error(name: str) -> None:
     with pytest.raises(EvaluationError, match="measure"):
         evaluate({"q1": {"a": 1.0}}, QRELS, name)

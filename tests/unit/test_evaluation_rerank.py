@@ -11,6 +11,7 @@ import pytest
 import engine.evaluation.rerank as reranking
 from engine.errors import EvaluationError
 from engine.evaluation import Question, Run, read_run
+from engine.evaluation.batch import questions_fingerprint
 from engine.evaluation.provenance import differences
 from engine.evaluation.rerank import CorpusPassages, iter_reranked, rerank
 from engine.records import Ragged
@@ -165,10 +166,25 @@ def test_interrupted_reranking_goes_on(tmp_path: Path, corpus: CorpusPassages, m
     assert differences(resumed, whole) == []
 
 
+def test_interrupted_reranking_of_another_run_of_the_same_name_is_not_taken_up(
+    tmp_path: Path, corpus: CorpusPassages
+) -> None:
+    def stop(part: str, done: int, total: int | None) -> None:
+        if part == "pairs" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rerank(RUN, QUESTIONS, corpus, WordCounts(), tmp_path / "out.trec", progress=stop)
+    other = Run({question: dict(zip(*RUN[question], strict=True)) for question in reversed(list(RUN))}, name=RUN.name)
+    with pytest.raises(EvaluationError, match=r"other options is in the way: inputs\.run"):
+        rerank(other, QUESTIONS, corpus, WordCounts(), tmp_path / "out.trec")
+
+
 def test_provenance_says_which_model_and_which_corpus(tmp_path: Path, corpus: CorpusPassages) -> None:
-    rerank(RUN, QUESTIONS, corpus, WordCounts(), tmp_path / "out.trec", inputs={"run": "abc"})
+    rerank(RUN, QUESTIONS, corpus, WordCounts(), tmp_path / "out.trec")
     record = json.loads((tmp_path / "out.trec.json").read_text())
     assert record["models"] == {"compte-mots": "0" * 32}
     assert record["collection"]["corpus"] == "corpus.jsonl"
-    assert record["inputs"] == {"run": "abc"}
+    answered = [question for question in QUESTIONS if question.id in RUN]
+    assert record["inputs"] == {"run": RUN.fingerprint, "questions": questions_fingerprint(answered)}
     assert record["options"]["interpolate"] == 0.0

@@ -56,6 +56,38 @@ def test_interrupted_run_leaves_no_run_and_goes_on(tmp_path: Path) -> None:
     assert read_run(tmp_path / "r.trec").lines == 6
 
 
+@pytest.mark.parametrize("line", [0, 1])
+def test_damaged_journal_is_an_error_that_names_the_way_out(tmp_path: Path, line: int) -> None:
+    interrupted(tmp_path / "r.trec", ["q1", "q2"])
+    journal = tmp_path / "r.trec.partial" / "journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[line] = b"\x00" * (len(lines[line]) - 1) + b"\n"
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(EvaluationError, match=r"r.trec.partial: .* is damaged .*--restart"):
+        finished(tmp_path / "r.trec", ["q1", "q2"])
+    with ResumableRun(tmp_path / "r.trec", OPTIONS, restart=True) as run:
+        run.add("q1", ["d1"], [1.0])
+        run.finish(MADE)
+    assert list(read_run(tmp_path / "r.trec")) == ["q1"]
+
+
+def test_run_for_a_link_goes_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "r.trec").symlink_to(tmp_path / "far" / "r.trec")
+    for _ in range(2):
+        finished(tmp_path / "r.trec", ["q1"])
+    assert (tmp_path / "r.trec").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["r.trec", "r.trec.json"]
+    assert (read_provenance(tmp_path / "r.trec") or {})["models"] == {"m": "abc"}
+
+
+def test_run_is_not_written_over_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "r.trec")
+    with pytest.raises(StorageError, match="is no file"):
+        finished(tmp_path / "r.trec", ["q1"])
+    assert [path.name for path in tmp_path.iterdir()] == ["r.trec"]
+
+
 def test_question_without_hits_is_remembered_as_answered(tmp_path: Path) -> None:
     with ResumableRun(tmp_path / "r.trec", OPTIONS) as run:
         run.add("q1", [], [])

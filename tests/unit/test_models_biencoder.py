@@ -57,6 +57,12 @@ def set_prompts(folder, **prompts):
     return folder
 
 
+@pytest.mark.parametrize("encode", ["encode_queries", "encode_passages"])
+def test_one_text_is_not_a_list_of_its_letters(folder, encode):
+    with pytest.raises(InvalidOption, match="one text, not several"):
+        getattr(BiEncoder(folder), encode)("une question")
+
+
 def test_vectors_have_length_one_and_keep_their_order(folder):
     vectors = BiEncoder(folder).encode_passages(["a", "b b b b", "", "b"] * 4)
     assert vectors.dtype == np.float32

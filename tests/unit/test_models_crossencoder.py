@@ -74,6 +74,11 @@ def test_pairs_are_scored_in_order(folder, runtime):
     assert model.score_pairs([("a", "b"), ("d", "b"), ("a", "b")], activation="none").tolist() == [9, 12, 9]
 
 
+def test_unknown_activation_is_refused(folder, runtime):
+    with pytest.raises(InvalidOption, match="activation: 'softmax' is not one of sigmoid, none"):
+        CrossEncoder(folder).score("a", ["b"], activation="softmax")
+
+
 @pytest.mark.parametrize("ask", ["score", "rank"])
 def test_one_text_is_not_a_list_of_its_letters(folder, runtime, ask):
     with pytest.raises(InvalidOption, match="one passage, not several"):

@@ -200,6 +200,8 @@ def test_the_hash_is_that_of_the_tokenizer(tmp_path):
         (1000, 512, None, 514),
         (256, 512, 300, 256),
         (None, 512, 128, 128),
+        (None, 0, None, 514),
+        (None, 512, 0, 0),  # no length at all, which whoever cuts by it refuses
     ],
 )
 def test_the_limit_is_that_of_sentence_transformers(tmp_path, sentence, tokenizer, asked, limit):

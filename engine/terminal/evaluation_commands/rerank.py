@@ -51,7 +51,6 @@ def rerank(
     restart: flags.Restart = False,
 ) -> None:
     """Rerank any system's run over a collection or a corpus: all pairs in one stream of full batches."""
-    from engine.evaluation.batch import questions_fingerprint
     from engine.evaluation.qrels import read_qrels
     from engine.evaluation.questions import read_questions
     from engine.evaluation.rerank import rerank as rerank_run
@@ -64,8 +63,6 @@ def rerank(
     settings = settings_of(context)
     first, judgements = read_run(run), read_qrels(judged) if judged else None
     asked = read_questions(questions, only=judgements)
-    # What the run has no answer to is not reranked, and makes two rerankings no different.
-    reranked = questions_fingerprint([question for question in asked if question.id in first])
     with _passages(settings, corpus) as (passages, memory), progress({"pairs": LOADING}) as report:
         weight = memory.get("interpolate") if settings.interpolate is None else settings.interpolate
         done = rerank_run(
@@ -78,7 +75,6 @@ def rerank(
             depth=depth,
             interpolate=weight,
             long_passages=settings.long_passages or memory.get("long_passages") or "truncate",
-            inputs={"run": first.fingerprint, "questions": reranked},
             tag=tag,
             restart=restart,
             progress=report,

@@ -29,7 +29,7 @@ __all__ = ["BI_ENCODER", "CROSS_ENCODER", "bi_encoder", "cross_encoder"]
 INTERRUPTED = 130
 _OF_DEV = ("dev_qrels", "dev_run", "dev_corpus", "patience")
 _POOL = 5
-"""Negatives kept of a question for each that a pass draws, where passes draw anew."""
+"""Negatives kept of a question for each that a pass draws beside one positive: for other passes and other positives."""
 
 _DATA = """\b
 Data:
@@ -203,7 +203,7 @@ def _train(kind: "Kind", context: typer.Context) -> None:
             recipe,
             _groups(recipe, given, skipped, shown),
             output,
-            device=given["device"] or "auto",
+            device=resolve({"device": given["device"]}).device,
             resume=resume,
             progress=shown.progress,
             dev=dev,
@@ -244,7 +244,7 @@ def _groups(recipe: "Recipe", given: dict[str, Any], skipped: "Skipped", shown: 
     from engine.training.sources import parse_source, read_held_out, read_source
 
     kept = None if given["held_out"] is None else read_held_out(Path(given["held_out"]))
-    most = max(recipe.negatives, 1) * (_POOL if recipe.redraw else 1)
+    most = max(recipe.negatives, 1) * _POOL
     sources = [parse_source(spec) for spec in recipe.data]
     if kept is not None and not any(source.has_ids for source in sources):
         hint = "leave them out of the data themselves"
