@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,9 +125,9 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
 
 def _checked(options: SearchOptions) -> SearchOptions:
     """Options whose values can be used. Raises as `plan`."""
-    for name in ("k", "candidates", "per_document"):
-        value = getattr(options, name)
-        if value is not None and (type(value) is not int or value < 1):
+    counts = {name: getattr(options, name) for name in ("k", "candidates", "per_document")}
+    for name, value in counts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
             raise InvalidOption(f"{value!r} is not a whole number from 1 up", where=name)
     if options.keys is not None and not _is_text(options.keys):
         raise InvalidOption(f"{options.keys!r} is no glob", where="keys")
@@ -135,8 +136,10 @@ def _checked(options: SearchOptions) -> SearchOptions:
     for name, asked in options.where.items():
         if not all(map(_is_text, (name, *(asked if isinstance(asked, list | tuple) else [asked])))):
             raise InvalidOption(f"{name} is compared as text, not with {asked!r}", where="where")
+    read: dict[str, Any] = {name: int(value) for name, value in counts.items() if value is not None}  # numpy's too
     given = {name: getattr(options, name) for name in _SETTINGS}
-    return replace(options, **{name: parse(name, one, where=name) for name, one in given.items() if one is not None})
+    read |= {name: parse(name, one, where=name) for name, one in given.items() if one is not None}
+    return replace(options, **read)
 
 
 def _is_text(value: object) -> bool:

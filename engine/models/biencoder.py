@@ -11,7 +11,7 @@ from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import pairs as assembly
 from engine.models import planner, registry, roles
 from engine.models.architecture import read_json
-from engine.models.tokenization import TextTokenizer, length_limit
+from engine.models.tokenization import TextTokenizer, check_texts, length_limit
 from engine.overlap import ahead
 
 __all__ = ["BiEncoder", "Prompts", "TextEncoder"]
@@ -117,7 +117,7 @@ class BiEncoder:
         """Unit vectors of questions, float32[n, dimension].
 
         Raises:
-            InvalidOption: one text, not several.
+            InvalidOption: one text, not several, or something that is no text.
         """
         return self._encode(texts, self.prompts.query, None)
 
@@ -149,6 +149,7 @@ class BiEncoder:
     def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
         if isinstance(texts, str):
             raise InvalidOption("one text, not several", where="texts", hint="put it in a list")
+        check_texts(texts)
         vectors = np.empty((len(texts), self.dimension), np.float32)
         portions = (slice(start, start + self.window) for start in range(0, len(texts), self.window))
         windows = ((portion, texts[portion]) for portion in portions)

@@ -28,6 +28,7 @@ from engine.records import FirstStage, LongPassages, Ragged, Ranking
 __all__ = ["CrossEncoder", "PairScorer", "Scores", "TopScores", "sigmoid"]
 
 _PAIRS_AT_ONCE = 2048
+_TEXTS_OF_A_PAIR = 2
 
 
 class Scores(NamedTuple):
@@ -291,7 +292,11 @@ class CrossEncoder:
     def score_pairs(
         self, pairs: Sequence[tuple[str, str]], *, activation: ScoreActivation | None = None
     ) -> NDArray[np.float32]:
-        """Scores of (question, passage) pairs, float32[n]; a text that returns is tokenised once a block of pairs."""
+        """Scores of (question, passage) pairs, float32[n]; a text that returns is tokenised once a block of pairs.
+
+        Raises:
+            InvalidOption: one of them is no pair, or holds something that is no text.
+        """
         logits = np.empty(len(pairs), np.float32)
         blocks = (slice(start, start + _PAIRS_AT_ONCE) for start in range(0, len(pairs), _PAIRS_AT_ONCE))
         for block, (questions, passages, rows) in ahead(blocks, lambda block: self._prepare(pairs[block])):
@@ -306,6 +311,9 @@ class CrossEncoder:
 
     def _prepare(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[str], Ragged, NDArray[np.int64]]:
         """Distinct questions, tokens of distinct passages, and the rows of each pair."""
+        for row, pair in enumerate(pairs):
+            if isinstance(pair, str) or len(pair) != _TEXTS_OF_A_PAIR:
+                raise InvalidOption(f"{pair!r}, in row {row}, is no question with a passage", where="pairs")
         questions: dict[str, int] = {}
         passages: dict[str, int] = {}
         rows = [

@@ -4,7 +4,7 @@ What `tokenizer.json` says of padding and of a length is ignored, as transformer
 tokenizer's and the model's configuration.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import FouilleError, ModelDamaged, ModelUnsupported, StorageError
+from engine.errors import FouilleError, InvalidOption, ModelDamaged, ModelUnsupported, StorageError
 from engine.models.architecture import read_json, sentence_settings
 from engine.models.fingerprint import content_hash
 from engine.ragged import offsets_of
@@ -21,7 +21,7 @@ from engine.records import Ragged
 from engine.remembered import write_atomically
 from engine.settings import cache_dir
 
-__all__ = ["LONGEST_KEPT", "Template", "TextTokenizer", "length_limit"]
+__all__ = ["LONGEST_KEPT", "Template", "TextTokenizer", "check_texts", "length_limit"]
 
 LONGEST_KEPT = 8192
 """Tokens kept of one text; no model of the family reads more."""
@@ -161,6 +161,7 @@ class TextTokenizer:
             try:
                 encodings = self._tokenizer.encode_batch_fast(block, add_special_tokens=False)
             except (TypeError, UnicodeEncodeError):  # half of a surrogate pair, as a terminal may hand over
+                check_texts(block)
                 whole = [text.encode("utf-8", "replace").decode() for text in block]
                 encodings = self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)
             yield [encoding.ids[:LONGEST_KEPT] for encoding in encodings]
@@ -223,6 +224,17 @@ def length_limit(folder: Path, positions: int, asked: int | None = None) -> int:
     if own and (not isinstance(own, int | float) or not 1 <= own < float("inf")):
         raise ModelDamaged(f"{own!r} is no length of a sequence", where=where, hint="mend it")
     return min([positions, *(int(limit) for limit in (own or None, asked) if limit is not None)])
+
+
+def check_texts(texts: Iterable[object]) -> None:
+    """See that all are texts, as a column of a table with gaps is not.
+
+    Raises:
+        InvalidOption: one is not.
+    """
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidOption(f"{text!r}, in row {row}, is no text", where="texts")
 
 
 @contextmanager

@@ -424,6 +424,7 @@ def test_a_rebuild_that_fails_leaves_the_old_collection(hybrid, tmp_path):
         Collection.rebuild(hybrid.path, [open_source(str(tmp_path / "bad.jsonl"))], strict=True)
     assert [path.name for path in hybrid.path.glob("g*")] == ["g1"]
     assert keys(hybrid.search("savane", SearchOptions(k=1, rerank=False, first_stage="bm25"))) == ["lion"]
+    assert keys(hybrid.search("savane", SearchOptions(k=np.int64(1), rerank=False, first_stage="bm25"))) == ["lion"]
 
 
 def test_a_damaged_catalog_is_rebuilt_from_the_sources(tmp_path):

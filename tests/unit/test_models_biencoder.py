@@ -61,6 +61,8 @@ def set_prompts(folder, **prompts):
 def test_one_text_is_not_a_list_of_its_letters(folder, encode):
     with pytest.raises(InvalidOption, match="one text, not several"):
         getattr(BiEncoder(folder), encode)("une question")
+    with pytest.raises(InvalidOption, match="texts: None, in row 1, is no text"):
+        getattr(BiEncoder(folder), encode)(["a", None])
 
 
 def test_vectors_have_length_one_and_keep_their_order(folder):

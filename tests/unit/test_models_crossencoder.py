@@ -74,6 +74,12 @@ def test_pairs_are_scored_in_order(folder, runtime):
     assert model.score_pairs([("a", "b"), ("d", "b"), ("a", "b")], activation="none").tolist() == [9, 12, 9]
 
 
+@pytest.mark.parametrize("pair", ["ab", ("a",), ("a", "b", "c"), ("a", None), (3, "b")])
+def test_what_is_no_pair_of_texts_is_refused(folder, runtime, pair):
+    with pytest.raises(InvalidOption, match=r"in row [01], is no (question with a passage|text)"):
+        CrossEncoder(folder).score_pairs([("a", "b"), pair])
+
+
 def test_unknown_activation_is_refused(folder, runtime):
     with pytest.raises(InvalidOption, match="activation: 'softmax' is not one of sigmoid, none"):
         CrossEncoder(folder).score("a", ["b"], activation="softmax")
