@@ -134,7 +134,7 @@ class CrossEncoder:
         batch_tokens: int | None = None,
     ) -> None:
         if batch_tokens is not None and batch_tokens < 1:
-            raise InvalidOption(f"{batch_tokens} tokens hold no pair", where="--batch-tokens")
+            raise InvalidOption(f"{batch_tokens} tokens hold no pair", where="batch_tokens")
         self.name = str(name_or_path)
         self.folder = registry.fetch(name_or_path)
         roles.check_reranker(self.folder)

@@ -80,16 +80,16 @@ def choose_devices(asked: str) -> list[torch.device]:
         try:
             device = torch.device(name.strip())
         except RuntimeError as error:
-            raise InvalidOption(f"no device is called {name!r}", where="--device", hint="auto, cpu or cuda") from error
+            raise InvalidOption(f"no device is called {name!r}", where="device", hint="auto, cpu or cuda") from error
         if device.type not in {"cpu", "cuda"}:
-            raise InvalidOption(f"{device.type} is not supported", where="--device", hint="auto, cpu or cuda")
+            raise InvalidOption(f"{device.type} is not supported", where="device", hint="auto, cpu or cuda")
         if device.type == "cuda" and (device.index or 0) >= count:
-            hint = f"GPUs here: {count}" if count else "no GPU is visible to torch; try --device cpu"
-            raise DeviceError(f"there is no {name.strip()}", where="--device", hint=hint)
+            hint = f"GPUs here: {count}" if count else "no GPU is visible to torch; the cpu is always there"
+            raise DeviceError(f"there is no {name.strip()}", where="device", hint=hint)
         devices.append(device)
     if len(devices) > 1 and (len(set(devices)) < len(devices) or {device.type for device in devices} != {"cuda"}):
         raise InvalidOption(
-            f"{asked} is no list of GPUs, each once", where="--device", hint="such as cuda:0,cuda:1, or one device"
+            f"{asked} is no list of GPUs, each once", where="device", hint="such as cuda:0,cuda:1, or one device"
         )
     return devices
 
@@ -102,11 +102,11 @@ def check_precision(asked: str, device: torch.device) -> None:
     """
     if asked not in ("auto", *get_args(Precision)):
         hint = f"auto, {', '.join(get_args(Precision))}"
-        raise InvalidOption(f"no precision is called {asked!r}", where="--precision", hint=hint)
+        raise InvalidOption(f"no precision is called {asked!r}", where="precision", hint=hint)
     if (device.type, asked) in {("cpu", "fp16"), ("cuda", "int8")}:
-        raise InvalidOption(f"{asked} is not for {device.type}", where="--precision", hint="leave it at auto")
+        raise InvalidOption(f"{asked} is not for {device.type}", where="precision", hint="leave it at auto")
     if asked == "int8" and not cpu().has_int8_products:
-        raise InvalidOption("this processor has no 8-bit products", where="--precision", hint="leave it at auto")
+        raise InvalidOption("this processor has no 8-bit products", where="precision", hint="leave it at auto")
 
 
 def describe() -> dict[str, object]:

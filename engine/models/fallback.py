@@ -70,7 +70,7 @@ class SentenceTransformersScorer:
         """
         if long_passages == "maxp":
             raise InvalidOption(
-                "maxp needs a cross-encoder of the BERT family", where="--long-passages", hint="take truncate"
+                "maxp needs a cross-encoder of the BERT family", where="long_passages", hint="take truncate"
             )
         if not len(pairs):
             return Scores(np.empty(0, np.float32), np.empty(0, np.bool_))
@@ -124,7 +124,7 @@ def _options(device: str, precision: str) -> dict[str, Any]:
     if precision not in _DTYPES:
         raise InvalidOption(
             f"{precision} needs a model of the BERT family",
-            where="--precision",
+            where="precision",
             hint=f"take one of {', '.join(_DTYPES)}",
         )
     first = str(devices.choose_devices(device)[0])  # it takes one, and knows kinds that `auto` here does not

@@ -173,7 +173,7 @@ def room_for_text(template: Template, limit: int, *, texts: int) -> int:
     if room < texts:
         raise InvalidOption(
             f"a maximum length of {limit} tokens leaves no room beside {template.specials} special ones",
-            where="--max-length",
+            where="max_length",
             hint=f"give {template.specials + texts} or more",
         )
     return room

@@ -90,7 +90,7 @@ class Runtime:
         """Start on a batch, which is computed while the caller makes the next one."""
         if batch.longest > self.architecture.max_length:
             what = f"a sequence of {batch.longest} tokens, the model reads {self.architecture.max_length} at most"
-            raise InvalidOption(what, where="--max-length", hint="lower it")
+            raise InvalidOption(what, where="max_length", hint="lower it")
         if not len(batch):
             return Handle([torch.empty(0, self.architecture.labels or self.architecture.hidden)])
         encoder = next(self._turns)

@@ -121,5 +121,5 @@ def test_no_texts_give_no_vectors(folder):
 
 
 def test_an_empty_budget_is_refused(folder):
-    with pytest.raises(InvalidOption, match="--batch-tokens"):
+    with pytest.raises(InvalidOption, match="batch_tokens: "):
         BiEncoder(folder, batch_tokens=0)
