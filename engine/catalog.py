@@ -92,6 +92,8 @@ def _reported(path: Path) -> Iterator[None]:
             raise _damaged(path, error) from error
         if "no such table" in str(error) or "no such column" in str(error):
             raise _damaged(path, error) from error
+        if code == sqlite3.SQLITE_ERROR:  # such as a GLOB, or a filter, that is too complex
+            raise InvalidOption(f"cannot be asked of the catalog: {error}", where=path.parent) from error
         raise StorageError(str(error), where=path, hint="check free space and permissions") from error
     except UnicodeEncodeError as error:
         raise InvalidOption("holds half of a surrogate pair, which is no text", where=ascii(error.object)) from error
@@ -395,12 +397,20 @@ class Catalog:
         """The live document of that key, whole."""
         return next(self._documents("d.key = ? AND d.removed IS NULL", (key,)), None)
 
-    def documents(self, source: int | None) -> Iterator[Document]:
-        """Every live document of a source (None: of the Python API), in the order they came."""
+    def documents(self, source: int | None, unreadable: list[CollectionDamaged]) -> Iterator[Document]:
+        """Every live document of a source (None: of the Python API), in the order they came.
+
+        Of one that cannot be read, `unreadable` gets the error.
+        """
         for (row,) in self._all(
             "SELECT id FROM documents WHERE source IS ? AND removed IS NULL ORDER BY id", (source,)
         ):
-            yield from self._documents("d.id = ?", (row,))
+            try:
+                found = list(self._documents("d.id = ?", (row,)))
+            except CollectionDamaged as error:
+                unreadable.append(error)
+            else:
+                yield from found
 
     def contents(self) -> Iterator[tuple[Document, bytes]]:
         """Every live document, and the hash of what it held when it was written."""
@@ -413,7 +423,7 @@ class Catalog:
     def _with_hashes(self, condition: str, values: Sequence[object]) -> Iterator[tuple[Document, bytes]]:
         sql = f"""SELECT d.key, coalesce(d.text, p.text), d.title, d.metadata, d.pages, d.has_lines, d.hash
             FROM documents d LEFT JOIN passages p ON d.text IS NULL AND p.document = d.id
-            WHERE {condition}"""  # noqa: S608 - `condition` is one of our own three
+            WHERE {condition}"""  # noqa: S608 - `condition` is one of our own
         for key, text, title, metadata, pages, has_lines, content_hash in self._all(sql, values):
             about = self._json(metadata), tuple(self._json(pages))
             yield Document(key, text or "", title, *about, bool(has_lines)), content_hash
@@ -480,10 +490,10 @@ class Catalog:
         sql = "SELECT count(*) FROM passages WHERE id > ? AND id <= ? AND removed IS NULL"
         return int(self._all(sql, (after, upto))[0][0])
 
-    def removed(self, since: int, upto: int, below: int) -> Ids:
-        """Ids up to `below` that were removed after sequence `since` and at or before `upto`."""
+    def removed(self, since: int, upto: int, last: int) -> Ids:
+        """Ids up to `last`, itself included, that were removed after sequence `since` and at or before `upto`."""
         sql = "SELECT id FROM passages WHERE removed > ? AND removed <= ? AND id <= ? ORDER BY id"
-        return _ids(self._all(sql, (since, upto, below)))
+        return _ids(self._all(sql, (since, upto, last)))
 
     def counts(self) -> dict[str, int]:
         """Live documents and passages."""

@@ -23,7 +23,7 @@ from engine.models.shelf import Shelf
 from engine.reader import Reader, token_cache
 from engine.records import AddReport, Document, Progress, SearchOptions, SearchResult
 from engine.search import FIRST_WINDOW, WINDOW, answer
-from engine.settings import Settings, parse
+from engine.settings import Settings, expanded, model_name, parse
 from engine.timing import Pace
 from indexes.durable import refused
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 # Tuned values: what holds whichever models there are, and what only holds for the models it was tuned with.
 _OF_BM25 = ("k1", "b")
-_OF_MODELS = ("fusion_weight", "interpolate", "candidates")
+_OF_RERANKER = ("interpolate", "candidates")
 
 
 class Collection:
@@ -53,8 +53,7 @@ class Collection:
 
     def __init__(self, path: Path, shelf: Shelf) -> None:
         self.path, self.shelf = path, shelf
-        self._generation = generation.current(path)
-        self._reader = Reader(self._generation, shelf)
+        self._generation, self._reader = self._newest()
 
     @classmethod
     def create(
@@ -84,7 +83,7 @@ class Collection:
             ModelNotFound: a model asked for by name cannot be had.
             StorageError: the folder cannot be written.
         """
-        path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
+        path, shelf = expanded(path).absolute(), shelf or Shelf(settings or Settings())
         memory = generation.fresh_memory(shelf, first_stage, encoder, reranker, splitter)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise _taken(path)
@@ -114,7 +113,7 @@ class Collection:
             CollectionNotFound: nothing there, or no collection.
             CollectionDamaged, CollectionOutdated: it cannot be read by this fouille.
         """
-        return cls(Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings()))
+        return cls(expanded(path).absolute(), shelf or Shelf(settings or Settings()))
 
     @property
     def name(self) -> str:
@@ -124,7 +123,7 @@ class Collection:
     @property
     def memory(self) -> Mapping[str, Any]:
         """What the collection remembers: models, splitter, analysis, tuned values."""
-        return self._reader.memory
+        return self._now().memory
 
     def __enter__(self) -> Self:
         return self
@@ -204,18 +203,20 @@ class Collection:
     def remember(self, **values: Any) -> None:
         """Store values for later searches: k1, b, fusion_weight, interpolate, candidates, long_passages, reranker.
 
-        None forgets one; the reranker is fouille's default then.
+        None forgets one; the reranker is fouille's default then. A new one forgets what was tuned for the one before.
 
         Raises:
             InvalidOption: a name that only `rebuild` may change, or that nothing reads.
         """
-        known = {*_OF_BM25, *_OF_MODELS, "long_passages", "reranker"}
+        known = {*_OF_BM25, "fusion_weight", *_OF_RERANKER, "long_passages", "reranker"}
         if unknown := sorted(set(values) - known):
             raise InvalidOption("cannot be changed so", where=unknown[0], hint=f"known: {', '.join(sorted(known))}")
         values = {name: None if given is None else parse(name, given, where=name) for name, given in values.items()}
         if "reranker" in values:
-            values["reranker"] = generation.model_name(values["reranker"] or self.shelf.settings.reranker_or_default)
+            values["reranker"] = model_name(values["reranker"] or self.shelf.settings.reranker_or_default)
         with self._catalog() as catalog:
+            if values.get("reranker") not in (None, catalog.memory()["reranker"]):
+                values = {**dict.fromkeys(_OF_RERANKER), **values}
             catalog.remember(values)
         self._refresh()
 
@@ -265,18 +266,25 @@ class Collection:
     ) -> AddReport:
         """Build the collection anew beside itself, with other models or another splitter, then swap.
 
-        Every document that the catalog holds is carried over, then the sources are read; where the catalog is damaged,
-        the sources alone make the collection. Options left None stay what they were. Raises as `create` and `update`.
+        Every document that the catalog holds is carried over, then the sources are read. Of a damaged catalog that is
+        what can still be read, and what there was stays beside it until the next rebuild. Options left None stay what
+        they were.
+
+        Raises:
+            CollectionDamaged: nothing can be read, and there are no sources.
+            InvalidOption, ModelNotFound, SourceNotFound, CollectionBusy, DocumentError, StorageError: as `create` and
+                `update`.
         """
         from engine.writer import Writer
 
-        path, shelf = Path(path).expanduser().absolute(), shelf or Shelf(settings or Settings())
+        path, shelf = expanded(path).absolute(), shelf or Shelf(settings or Settings())
         with suppress(CollectionDamaged):
             generation.current(path)  # where there is nothing, the lock would make a folder
         with locked(path):
-            old = _readable(path)
+            old, was = _readable(path)
+            if old is None and not sources:
+                raise CollectionDamaged("its catalog cannot be read", where=path, hint="name the sources to make it of")
             with closing(old) if old else nullcontext():
-                was = old.memory() if old else {}
                 stage = first_stage or was.get("first_stage")
                 if encoder is None and was.get("first_stage") != "bm25":
                     encoder = was.get("encoder")
@@ -287,16 +295,17 @@ class Collection:
                 new = generation.make(path, memory)
                 try:
                     with Writer(new, shelf, progress) as writer:
-                        if old:
-                            writer.carry_over(old)
-                        else:
-                            writer.report.notices.append("the catalog cannot be read: only these sources are indexed")
+                        is_whole = old is not None and writer.carry_over(old) and _is_sound(old)
                         writer.update(sources, prune=prune, strict=strict)
-                    generation.point_to(new)
+                        if not is_whole:
+                            left = "what there was stays in its folder until the next rebuild"
+                            writer.report.notices.append(f"the catalog was damaged, and not all could be read: {left}")
                 except BaseException:
                     shutil.rmtree(new, ignore_errors=True)
                     raise
-            generation.sweep(path)
+            generation.point_to(new)
+            if is_whole:
+                generation.sweep(path)
             if was:
                 shutil.rmtree(token_cache(was), ignore_errors=True)  # nobody asks for that generation's any more
         return writer.report
@@ -305,11 +314,21 @@ class Collection:
 
     def _now(self) -> Reader:
         """The reader of the generation that is the collection now."""
-        now = generation.current(self.path)
-        if now != self._generation:
+        if generation.current(self.path) != self._generation:
+            newest = self._newest()
             self._reader.close()
-            self._generation, self._reader = now, Reader(now, self.shelf)
+            self._generation, self._reader = newest
         return self._reader
+
+    def _newest(self) -> tuple[Path, Reader]:
+        """The generation that is the collection now, opened; the next one where a rebuild took that away meanwhile."""
+        while True:
+            now = generation.current(self.path)
+            try:
+                return now, Reader(now, self.shelf)
+            except CollectionDamaged:
+                if generation.current(self.path) == now:
+                    raise
 
     def _refresh(self) -> None:
         """See what was committed since, in this generation or in the one that took its place."""
@@ -351,11 +370,24 @@ class Collection:
 
     def keys(self, glob: str | None = None) -> list[str]:
         """Keys of documents, in order; `*` and `?` in a glob match any character, `/` included."""
-        return self._now().catalog.keys(glob)
+        return self._reading(lambda reader: reader.catalog.keys(glob))
+
+    def sources(self) -> dict[str, str]:
+        """Where each source of documents lies, by its name in keys."""
+        return self._reading(lambda reader: {one.name: one.location for one in reader.catalog.sources().values()})
+
+    def keys_of(self, source: str) -> list[str]:
+        """Keys of the documents that a source brought, in order; none where no source has this name."""
+
+        def read(reader: Reader) -> list[str]:
+            rows = [row for row, origin in reader.catalog.sources().items() if origin.name == source]
+            return sorted(key for row in rows for _, key in reader.catalog.keys_of_source(row))
+
+        return self._reading(read)
 
     def document(self, key: str) -> Document | None:
         """A document, whole; None when there is none of that key."""
-        return self._now().catalog.document(key)
+        return self._reading(lambda reader: reader.catalog.document(key))
 
     def info(self) -> dict[str, Any]:
         """What it holds and remembers, as JSON values."""
@@ -366,8 +398,8 @@ class Collection:
         return self._reading(lambda reader: inspection.verify(self.path, reader))
 
 
-def _readable(path: Path) -> Catalog | None:
-    """The catalog of the collection at `path`, or None where it is too damaged to read from."""
+def _readable(path: Path) -> tuple[Catalog | None, dict[str, Any]]:
+    """The catalog of the collection at `path` and what it remembers; None and nothing where it cannot be read."""
     try:
         try:
             current = generation.current(path)
@@ -375,18 +407,28 @@ def _readable(path: Path) -> Catalog | None:
             # What CURRENT does not say: of several the oldest is whole, a rebuild that was interrupted is newer.
             current = next(iter(generation.generations(path)), path)
         catalog = Catalog.open(current)
-        if catalog.check():
-            catalog.close()
-            return None
     except CollectionDamaged:
-        return None
-    return catalog
+        return None, {}
+    try:
+        return catalog, catalog.memory()
+    except CollectionDamaged:
+        catalog.close()
+        return None, {}
+
+
+def _is_sound(catalog: Catalog) -> bool:
+    """Whether nothing can have been missed in reading it."""
+    try:
+        return not catalog.check()
+    except CollectionDamaged:
+        return False
 
 
 def _tuned(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """What was tuned and still holds: all of it with the same models, BM25's part with others."""
-    same = all(was.get(model) == now[model] for model in ("encoder", "reranker"))
-    names = {*_OF_BM25, "long_passages", *(_OF_MODELS if same else ())}
+    names = {*_OF_BM25, "long_passages"}
+    if was.get("encoder") == now["encoder"]:
+        names |= {"fusion_weight", *(_OF_RERANKER if was.get("reranker") == now["reranker"] else ())}
     return {name: was[name] for name in names & set(was)}
 
 

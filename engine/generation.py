@@ -12,11 +12,11 @@ from engine.catalog import Catalog
 from engine.errors import REBUILD, CollectionDamaged, CollectionNotFound
 from engine.models import registry
 from engine.models.shelf import Shelf
-from engine.settings import parse, shipped
+from engine.settings import model_name, parse
 from indexes.analysis import DEFAULT_ANALYSIS
 from indexes.durable import refused, replace_file
 
-__all__ = ["CURRENT", "current", "fresh_memory", "generations", "make", "model_name", "point_to", "sweep"]
+__all__ = ["CURRENT", "current", "fresh_memory", "generations", "make", "point_to", "sweep"]
 
 CURRENT = "CURRENT"
 SPLITTER = "words:150:30"
@@ -49,14 +49,6 @@ def generations(folder: Path) -> list[Path]:
     """The generations in a collection's folder, the oldest first; none where there is no such folder."""
     found = [path for path in folder.iterdir() if _GENERATION.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(found, key=lambda path: int(path.name[1:]))
-
-
-def model_name(name: str) -> str:
-    """A model's name as a collection remembers it: a folder by its whole path, so that it is found from elsewhere."""
-    if shipped(name):
-        return name
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.is_dir() else name
 
 
 def fresh_memory(

@@ -7,7 +7,7 @@ was interrupted is found by comparing the two, so the next writer completes it a
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from time import monotonic
@@ -74,20 +74,27 @@ def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
         return "no key"
     if document.key in seen:
         return "a second document with this key in one run"
-    return None if document.text.strip() else "empty document"
+    return None if document.text.strip() else EMPTY
 
 
 def of_another_source(
-    catalog: Catalog, document: Document, known: Entry | None, source: int | None
+    catalog: Catalog, document: Document, known: Entry | None, source: int | None, abandoned: Set[int]
 ) -> Rejection | None:
-    """A rejection where another source owns the key: it would otherwise be replaced in silence."""
-    if known is None or known.source == source:
+    """A rejection where another source owns the key: it would otherwise be replaced in silence.
+
+    What a source brought that is no longer where it was is handed over: it may have been moved.
+    """
+    if known is None or known.source == source or known.source in abandoned:
         return None
     return Rejection(document.key, f"another source, {catalog.source_name(known.source)}, already brought this key")
 
 
 def stop_at_first(
-    catalog: Catalog, incoming: Iterable[Document | Rejection], seen: set[str], source: int | None
+    catalog: Catalog,
+    incoming: Iterable[Document | Rejection],
+    seen: set[str],
+    source: int | None,
+    abandoned: Set[int],
 ) -> None:
     """Read everything and write nothing (`--strict`).
 
@@ -97,7 +104,7 @@ def stop_at_first(
     for item in checked(incoming, seen):
         if isinstance(item, Accepted):
             key = item.document.key
-            rejection = of_another_source(catalog, item.document, catalog.entries([key]).get(key), source)
+            rejection = of_another_source(catalog, item.document, catalog.entries([key]).get(key), source, abandoned)
         else:
             rejection = item
         if rejection:
@@ -147,6 +154,7 @@ class Intake:
         expected: about how many documents will come, None where nobody knows.
         seen: keys met in this run.
         prunes: whether a document that was emptied is one that is gone.
+        abandoned: rows of sources that are no longer where they were; another may take over what they brought.
         rejected_at: where something was rejected, but for what was emptied where that is pruned.
         guessed: how many documents were written whose encoding was guessed, by its name.
     """
@@ -157,6 +165,7 @@ class Intake:
     feed: Callable[[list[int], list[str], list[int]], None]
     expected: int | None = None
     prunes: bool = False
+    abandoned: Set[int] = frozenset()
     seen: set[str] = field(default_factory=set)
     rejected_at: set[str] = field(default_factory=set)
     guessed: Counter[str] = field(default_factory=Counter)
@@ -211,9 +220,9 @@ class Intake:
             known = self.catalog.entries([document.key for document, _ in group])
             for document, content_hash in group:
                 entry = known.get(document.key)
-                if rejection := of_another_source(self.catalog, document, entry, source):
+                if rejection := of_another_source(self.catalog, document, entry, source, self.abandoned):
                     counts.reject(rejection)
-                elif entry is not None and entry.hash == content_hash:
+                elif entry is not None and (entry.hash, entry.source) == (content_hash, source):
                     counts.unchanged += 1
                 else:
                     if entry is not None:

@@ -23,6 +23,7 @@ __all__ = [
     "SearchOptions",
     "SearchResult",
     "Span",
+    "document_scores",
     "passage_input",
 ]
 
@@ -213,6 +214,13 @@ class SearchResult:
     precision: str | None = None
     draft_precision: str | None = None
     rescored: int = 0
+
+
+def document_scores(result: SearchResult) -> tuple[list[str], list[float]]:
+    """Keys and scores of the hits, best first, as a run holds them: logits, where sigmoids would tie."""
+    hits = result.hits
+    logits = [hit.rerank_logit for hit in hits if hit.rerank_logit is not None and hit.score == hit.rerank_score]
+    return [hit.key for hit in hits], logits if len(logits) == len(hits) else [hit.score for hit in hits]
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from engine.documents.text import check_text, normalise
 from engine.errors import CollectionDamaged, InvalidOption, InvalidQuestion, ModelNotFound
 from engine.reader import check_encoder
 from engine.records import FirstStage, Hit, LongPassages, Passage, Ranking, SearchOptions, SearchResult
-from engine.settings import parse
+from engine.settings import model_name, parse
 from engine.timing import timed
 from indexes import fusion
 
@@ -101,16 +101,18 @@ def plan(reader: "Reader", options: SearchOptions) -> Plan:
     if sequence < reader.catalog.sequence:
         notices.append("what was indexed last is not found yet: an index lags behind (run fouille index again)")
     reranker = _reranker(reader, options, notices)
+    is_own = options.reranker is None or model_name(options.reranker) == memory["reranker"]
+    tuned = memory if is_own else {}  # for the collection's own reranker
     weight = reranker.recommended_interpolate(first_stage) if reranker else None
     count = reranker.default_candidates if reranker else None
     filtered = options.keys is not None or bool(options.where)
     return Plan(
         k=options.k,
-        candidates=max(options.k, options.candidates or memory.get("candidates") or count or CANDIDATES),
+        candidates=max(options.k, options.candidates or tuned.get("candidates") or count or CANDIDATES),
         first_stage=first_stage,
         encoder=encoder,
         reranker=reranker,
-        interpolate=float(_first(options.interpolate, memory.get("interpolate"), weight, 0.0)),
+        interpolate=float(_first(options.interpolate, tuned.get("interpolate"), weight, 0.0)),
         fusion_weight=float(_first(memory.get("fusion_weight"), FUSION_WEIGHT)),
         k1=_first(options.k1, memory.get("k1")),
         b=_first(options.b, memory.get("b")),
@@ -234,7 +236,7 @@ def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[Sea
             question=question,
             hits=hits[index],
             timings=dict(share),
-            notices=chosen.notices if len(found[index].ranking.ids) else (*chosen.notices, *_unread(reader, question)),
+            notices=(*chosen.notices, *_unread(reader, question, found[index], chosen)),
             candidates=len(found[index].ranking.ids),
             first_stage=chosen.first_stage,
             **_told(chosen.reranker, read[index]),
@@ -243,9 +245,11 @@ def search(reader: "Reader", questions: Sequence[str], chosen: Plan) -> list[Sea
     ]
 
 
-def _unread(reader: "Reader", question: str) -> list[str]:
-    """What to say of a question that BM25 was asked and could not read."""
-    if reader.bm25 is None or reader.bm25.reads(clean(question)):
+def _unread(reader: "Reader", question: str, found: "_Candidates", chosen: Plan) -> list[str]:
+    """What to say of a question that found nothing because BM25, which was asked, could not read it."""
+    if len(found.ranking.ids) or chosen.first_stage == "dense" or reader.bm25 is None:
+        return []
+    if reader.bm25.reads(clean(question)):
         return []
     return ["the question has only words that BM25 leaves out: add one that tells more"]
 

@@ -27,6 +27,8 @@ __all__ = [
     "data_dir",
     "default_encoder",
     "default_reranker",
+    "expanded",
+    "model_name",
     "parse",
     "resolve",
     "shipped",
@@ -45,11 +47,16 @@ _XDG = {
 }
 
 
+def expanded(path: str | Path) -> Path:
+    """A path whose `~` is the home folder; that of nobody here is a name like any other, as for a shell."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises for nobody's
+
+
 def _folder(kind: str) -> Path:
     """The user's data, cache or config folder: `FOUILLE_<KIND>_DIR`, else what XDG says."""
     chosen = os.environ.get(f"FOUILLE_{kind.upper()}_DIR")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     try:
         import platformdirs
     except ImportError:  # where the models run beside torch and little else
@@ -82,8 +89,16 @@ def shipped(name: str) -> Path | None:
     chosen = os.environ.get("FOUILLE_SHIPPED_DIR")
     if name not in SHIPPED or chosen == "":
         return None
-    package = Path(__file__).parent / "models" / "shipped" if chosen is None else Path(chosen).expanduser().absolute()
+    package = Path(__file__).parent / "models" / "shipped" if chosen is None else expanded(chosen).absolute()
     return package if (package / name).is_dir() else None
+
+
+def model_name(name: str) -> str:
+    """A model's name as a collection remembers it: a folder by its whole path, so that it is found from elsewhere."""
+    if shipped(name):
+        return name
+    path = expanded(name)
+    return str(path.resolve()) if path.is_dir() else name
 
 
 def default_encoder() -> str:
@@ -136,7 +151,7 @@ class Settings:
         if not name or "\0" in name or name in {".", ".."}:
             raise InvalidOption(f"{name!r} cannot name a collection", hint="give a name or the path of a folder")
         if "/" in name or os.sep in name or name.startswith("~"):
-            return Path(name).expanduser()
+            return expanded(name)
         return data_dir() / "collections" / name
 
 

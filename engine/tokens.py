@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import FouilleError
+from engine.errors import CollectionDamaged, FouilleError
 from engine.locking import locked
 from engine.ragged import among, offsets_of, ranges
 from engine.records import Ragged, passage_input
@@ -112,10 +112,10 @@ class PassageTokens:
         for folder, store in list(self._stores.items()):
             try:
                 store.refresh()
-            except FouilleError:
+            except FouilleError as error:
                 if folder.parent != self._cache:
                     raise
-                self._drop_cached(folder)
+                self._drop_cached(folder, error)
 
     def _open(self, folder: Path) -> SegmentStore | None:
         if folder not in self._stores and (folder / MANIFEST).exists():
@@ -128,14 +128,15 @@ class PassageTokens:
         try:
             store = self._open(folder)
             return None if store is None else store.ragged(keys)
-        except FouilleError:
-            self._drop_cached(folder)
+        except FouilleError as error:
+            self._drop_cached(folder, error)
             return None
 
-    def _drop_cached(self, folder: Path) -> None:
-        """What the cache holds can be made again; one that is damaged, or gone, must not cost the answer."""
+    def _drop_cached(self, folder: Path, error: FouilleError) -> None:
+        """What the cache holds can be made again, and must not cost the answer; it is removed where it is damaged."""
         self._stores.pop(folder, None)
-        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, CollectionDamaged):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _create(self, folder: Path, tokens: Ragged) -> SegmentStore:
         kind = {"dtype": tokens.values.dtype.name, "width": None}

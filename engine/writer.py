@@ -12,7 +12,7 @@ from unicodedata import is_normalized, normalize
 
 from engine.catalog import Catalog, Origin
 from engine.documents import Splitter
-from engine.errors import DependencyMissing, DeviceError, ModelError
+from engine.errors import CollectionDamaged, DependencyMissing, DeviceError, ModelError
 from engine.indexing import Intake, bring_up_bm25, bring_up_dense, stop_at_first
 from engine.models.shelf import Shelf
 from engine.reader import analysis_of, check_encoder
@@ -80,6 +80,7 @@ class Writer:
             SourceNotFound: a source cannot be read or holds nothing.
         """
         sources = list({source.location: source for source in sources}.values())
+        self._intake.abandoned = {row for row, one in self.catalog.sources().items() if _is_gone(one.location)}
         items = self._read_strictly(sources) if strict else {}
         self._intake.prunes = prune
         if self._is_shown:
@@ -131,7 +132,7 @@ class Writer:
             items: Iterable[Document | Rejection] = source.rename(name).read()
             if source.kind == "stdin":
                 items = kept[source.location] = list(items)
-            stop_at_first(self.catalog, items, seen, row)
+            stop_at_first(self.catalog, items, seen, row, self._intake.abandoned)
         return kept
 
     def _settle(self, row: int, source: "Source", name: str, *, prune: bool) -> None:
@@ -159,21 +160,30 @@ class Writer:
         """
         if strict:
             documents = list(documents)
-            stop_at_first(self.catalog, documents, set(), None)
+            stop_at_first(self.catalog, documents, set(), None, set())
         with timed(self.report.seconds, "reading"):
             self._intake.take(map(_composed, documents), Splitter.parse(self._memory["splitter"]), None)
 
-    def carry_over(self, old: Catalog) -> None:
-        """Index again every document of another generation, under the same sources."""
-        sources = old.sources()
-        self.catalog.copy_sources(sources)
-        for row in (*sources, None):
-            splitter = AS_IS if row is not None and sources[row].whole else Splitter.parse(self._memory["splitter"])
-            with timed(self.report.seconds, "reading"):
-                self._intake.take(old.documents(row), splitter, row)
+    def carry_over(self, old: Catalog) -> bool:
+        """Index again every document of another generation, under the same sources.
+
+        Returns:
+            Whether all of it could be read.
+        """
+        unreadable: list[CollectionDamaged] = []
+        try:
+            sources = old.sources()
+            self.catalog.copy_sources(sources)
+            for row in (*sources, None):
+                splitter = AS_IS if row is not None and sources[row].whole else Splitter.parse(self._memory["splitter"])
+                with timed(self.report.seconds, "reading"):
+                    self._intake.take(old.documents(row, unreadable), splitter, row)
+        except CollectionDamaged as error:
+            unreadable.append(error)
         # What is read from the sources next is told apart from what was carried over.
         self._intake.seen.clear()
         self.report.added = 0
+        return not unreadable
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove documents; keys that name none are ignored."""

@@ -106,7 +106,8 @@ class ApproximateIndex:
         everything = sum(selection.size for selection in old) == self._covered
         # A filter thins every cell out: visit more of them in proportion.
         probes = min(self._index.nlist, math.ceil(self._probes * max(1.0, self._covered / max(1, total))))
-        found = self._propose(vectors, k + k // 2 + 32, probes, None if everything else self._bitmap(old))
+        count = min(k + k // 2 + 32, self._covered)  # FAISS makes room for as many as are asked for
+        found = self._propose(vectors, count, probes, None if everything else self._bitmap(old))
         rankings = []
         for vector, candidates, fresh in zip(vectors, found, exact_search(new, vectors, k), strict=True):
             ids = candidates[candidates >= 0]

@@ -170,9 +170,6 @@ class DenseIndex:
         """Check every byte. Raises CollectionDamaged naming the file, StorageError when the system refused to read."""
         self._store.verify()
 
-    def close(self) -> None:
-        """Nothing is held but memory maps, which go with the object."""
-
     def search(
         self,
         vectors: NDArray[np.float32],

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import string
 from typing import NamedTuple
 
 from engine.documents.extraction import Unreadable
@@ -35,6 +36,7 @@ _TOO_FEW = 20
 """Bytes beyond ASCII below which a general detector guesses at random, among the encodings of Asia too."""
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\x1b\x08")
 _SAMPLE = 64 * 1024
+_ASCII = string.printable + "+AGE-"  # in UTF-7 a letter
 
 
 class Decoded(NamedTuple):
@@ -68,10 +70,10 @@ def decode(content: bytes, declared: str | None = None) -> Decoded:
         return Decoded(content.decode())
     except UnicodeDecodeError as error:
         failed_at = error.start
-    if declared is not None:
+    if declared is not None and (codec := _codec(declared)) is not None:
         try:
-            return Decoded(content.decode(declared))
-        except (LookupError, UnicodeDecodeError):
+            return Decoded(content.decode(codec))
+        except UnicodeDecodeError:
             pass
     name = guess(content, failed_at)
     if name == "utf-8":
@@ -79,6 +81,20 @@ def decode(content: bytes, declared: str | None = None) -> Decoded:
         damaged = text.count("\ufffd")
         return Decoded(text, f"utf-8 (guessed, {damaged} character{'s'[: damaged != 1]} damaged)")
     return Decoded(content.decode(name, errors="replace"), f"{name} (guessed)")
+
+
+def _codec(declared: str) -> str | None:
+    """What reads text that declares this encoding, None where it cannot be true: the declaration was read as ASCII.
+
+    Latin-1 and ASCII mean cp1252, which has quotes and ligatures where those have controls (WHATWG Encoding Standard).
+    """
+    try:
+        name = codecs.lookup(declared).name
+        if "escape" in name or _ASCII.encode().decode(name) != _ASCII:  # UTF-16, or what is no encoding of text
+            return None
+    except (LookupError, ValueError):
+        return None
+    return "cp1252" if name in {"iso8859-1", "ascii"} else name
 
 
 def guess(content: bytes, around: int = 0) -> str:

@@ -14,6 +14,7 @@ from engine.documents.extraction import Columns
 from engine.documents.reading import ReadDocument, count_documents, read_dataset, read_file, read_records, read_stdin
 from engine.errors import SourceNotFound
 from engine.records import Document, Rejection
+from engine.settings import expanded
 
 __all__ = ["Columns", "Source", "open_source"]
 
@@ -132,10 +133,7 @@ def open_source(spec: str, *, columns: Columns | None = None, emptied: Container
         return _dataset(spec)
     if not spec.strip() or "\0" in spec:
         raise SourceNotFound("a source without a name", hint="name a folder, a file, a glob, or - for JSONL on stdin")
-    try:
-        path = Path(spec).expanduser()
-    except RuntimeError:  # `~name` of nobody here: a name like any other, as for a shell
-        path = Path(spec)
+    path = expanded(spec)
     if not os.path.lexists(path):
         # The system may know the name in the other of Unicode's two spellings of an accent.
         other = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))

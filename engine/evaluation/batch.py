@@ -15,7 +15,7 @@ from engine.evaluation.provenance import Provenance
 from engine.evaluation.questions import Question
 from engine.evaluation.resumable import ResumableRun
 from engine.reader import Reader
-from engine.records import FirstStage, Hit, Progress, SearchOptions, SearchResult
+from engine.records import FirstStage, Progress, SearchOptions, document_scores
 from engine.search import Plan, plan
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "RunReport",
     "collection_identity",
-    "document_scores",
     "questions_fingerprint",
     "run_questions",
 ]
@@ -197,13 +196,6 @@ def _depth_notice(options: SearchOptions, chosen: Plan) -> list[str]:
     if chosen.reranker is None or options.candidates is None or options.candidates >= options.k:
         return []
     return [f"{options.k:,} candidates are reranked, not {options.candidates:,}: k asks for as many documents"]
-
-
-def document_scores(result: SearchResult) -> tuple[list[str], list[float]]:
-    """Keys and scores of the hits, best first."""
-    hits: tuple[Hit, ...] = result.hits
-    logits = [hit.rerank_logit for hit in hits if hit.rerank_logit is not None and hit.score == hit.rerank_score]
-    return [hit.key for hit in hits], logits if len(logits) == len(hits) else [hit.score for hit in hits]
 
 
 def collection_identity(collection: "Collection") -> dict[str, Any]:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.documents.datasets import IRDS, dataset_records, open_dataset
+from engine.documents.discovery import CORPUS_NAMES
 from engine.errors import EvaluationError, SourceNotFound
 from engine.evaluation.lines import numbered_lines
 from engine.records import Document, passage_input
 
 __all__ = ["IRDS", "CorpusPassage", "documents", "irds_dataset", "json_lines", "read_corpus"]
-
-_CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz")
 
 
 class CorpusPassage(NamedTuple):
@@ -62,7 +61,7 @@ def documents(source: str | Path) -> Iterator[Document]:
 
 
 def _corpus_file(folder: Path) -> Path:
-    for name in _CORPUS_NAMES:
+    for name in CORPUS_NAMES:
         if (folder / name).is_file():
             return folder / name
     raise EvaluationError("not a BEIR folder: it has no corpus.jsonl", where=folder)

@@ -4,7 +4,7 @@ import gzip
 import io
 import os
 import re
-import tempfile
+import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,11 +77,10 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     Raises:
         StorageError: the system refused to write.
     """
-    temporary: str | None = None
     path = written(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as raw:
+        with temporary.open("xb") as raw:
             inner = cast("IO[bytes]", gzip.GzipFile("", "wb", fileobj=raw, mtime=0)) if path.suffix == ".gz" else raw
             text = io.TextIOWrapper(inner, encoding="utf-8", newline="\n")
             yield text
@@ -91,14 +90,14 @@ def replacing(path: Path) -> Iterator[IO[str]]:
                 inner.close()
             raw.flush()
             os.fsync(raw.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-        temporary = None
+        temporary.replace(path)
     except OSError as error:
+        # What is written may be read from another file meanwhile.
+        if error.filename is not None and Path(error.filename).parent != path.parent:
+            raise StorageError(f"cannot be read: {error.strerror or error}", where=error.filename) from error
         raise StorageError(f"cannot be written: {error.strerror or error}", where=path) from error
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def written(path: Path) -> Path:
@@ -113,10 +112,3 @@ def written(path: Path) -> Path:
     if path.exists() and not path.is_file():
         raise StorageError("cannot be written: is no file", where=path)
     return path
-
-
-def _umask() -> int:
-    # The only portable way to read the mask is to set it; mkstemp makes files that nobody else can read.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

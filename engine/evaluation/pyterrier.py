@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.errors import DependencyMissing, EvaluationError
-from engine.evaluation.batch import document_scores
-from engine.records import SearchOptions
+from engine.records import SearchOptions, document_scores
 
 if TYPE_CHECKING:
     import pandas

@@ -99,11 +99,11 @@ class ResumableRun:
         entries = kept[: kept.rfind(b"\n") + 1].splitlines()
         end, vouched = 0, 0
         if len(entries) > 1:  # with no question answered yet there is nothing to go on from, and nothing in the way
-            self._refuse_other_options(self._read(entries[0]))
+            self._refuse_other_options(self._read(entries[0], dict))
             size = lines.stat().st_size if lines.exists() else 0
             vouched = len(entries[0]) + 1
             for entry in entries[1:]:
-                question, reached = self._read(entry)
+                question, reached = self._read(entry, [str, int])
                 if reached > size:
                     break
                 self.done.add(question)
@@ -116,13 +116,16 @@ class ResumableRun:
             self._journal.write(_json_line(self._options))
             self._journal.flush()
 
-    def _read(self, entry: bytes) -> Any:
-        try:
-            return json.loads(entry)
-        except ValueError as error:
-            raise EvaluationError(
-                "what was kept of an interrupted run is damaged", where=self.folder, hint="start over with --restart"
-            ) from error
+    def _read(self, entry: bytes, expected: object) -> Any:
+        """A line of the journal: the options as a `dict`, or a question and where its lines end, `[str, int]`."""
+        with suppress(ValueError):
+            found: Any = json.loads(entry)
+            shape: object = [type(part) for part in found] if isinstance(found, list) else type(found)
+            if shape == expected:
+                return found
+        raise EvaluationError(
+            "what was kept of an interrupted run is damaged", where=self.folder, hint="start over with --restart"
+        )
 
     def _refuse_other_options(self, before: Mapping[str, Any]) -> None:
         if changed := differences(before, self._options):

@@ -5,6 +5,7 @@ from pathlib import Path
 from engine.errors import InvalidOption
 from engine.models import registry
 from engine.models.folders import put_in_place, write
+from engine.settings import expanded
 
 __all__ = ["export"]
 
@@ -28,7 +29,7 @@ def export(name_or_path: str, folder: Path) -> Path:
         ModelNotFound, ModelDamaged, ModelUnsupported: the model cannot be had.
         StorageError: the folder cannot be written.
     """
-    folder = folder.expanduser().absolute()
+    folder = expanded(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidOption("the folder is taken", where=folder, hint="choose another, or empty it")
     source = registry.fetch(name_or_path)

@@ -40,17 +40,28 @@ def put_in_place(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         if replace and folder.exists():
             old = temporary.with_name(f"{temporary.name}.old")
             folder.rename(old)
-            temporary.rename(folder)
+            try:
+                temporary.rename(folder)
+            except BaseException:
+                old.rename(folder)
+                raise
             shutil.rmtree(old)
         else:
             temporary.rename(folder)
         _sync(folder.parent)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        if error.filename is not None and not _has_to_do(Path(error.filename), folder, temporary):
+            raise StorageError(f"cannot be read: {reason}", where=error.filename) from error
         hint = _HINTS.get(error.errno or 0, "check permissions and free space")
         raise StorageError(reason, where=folder, hint=hint) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _has_to_do(path: Path, folder: Path, temporary: Path) -> bool:
+    """Whether a failure at `path` is one of making `folder`, not of reading what goes into it."""
+    return path.is_relative_to(temporary) or folder.is_relative_to(path)
 
 
 def write(path: Path, chunks: Iterable[bytes | memoryview]) -> None:

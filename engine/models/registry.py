@@ -17,7 +17,7 @@ from typing import Any, Literal
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from engine.models.fingerprint import content_hash
 from engine.models.unpacking import unpacked
-from engine.settings import SHIPPED, shipped
+from engine.settings import SHIPPED, expanded, shipped
 
 __all__ = [
     "KNOWN",
@@ -116,7 +116,7 @@ def locate(name_or_path: str | Path) -> Path | None:
     name = str(name_or_path)
     if (folder := unpacked(name)) is not None:
         return folder
-    folder = Path(name_or_path).expanduser()
+    folder = expanded(name_or_path)
     if folder.is_dir():
         return folder
     return _in_hub_cache(name) if _HUB_NAME.fullmatch(name) else None
@@ -210,11 +210,11 @@ def _hub_cache() -> Path:
     """Where huggingface_hub keeps its downloads, by its own variables in its own order."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if chosen := os.environ.get(variable):
-            return Path(chosen).expanduser()
+            return expanded(chosen)
     home = os.environ.get("HF_HOME")
     if home is None:
         home = str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+    return expanded(os.path.expandvars(home)) / "hub"
 
 
 def _in_hub_cache(name: str) -> Path | None:

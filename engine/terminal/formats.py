@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from engine.errors import InvalidOption
-from engine.records import Hit, SearchResult
+from engine.records import Hit, SearchResult, document_scores
 from engine.terminal.sanitise import escape_json, sanitise
 
 __all__ = ["FORMATS", "HIT_KEYS", "RUN_TAG", "as_csv", "as_json", "as_jsonl", "as_trec", "hit_record", "to_json"]
@@ -90,11 +90,13 @@ def as_trec(result: SearchResult, question_id: str = "1") -> str:
         raise InvalidOption(
             f"{question_id!r} is no id for a question", where="--qid", hint="one word, as in a qrels file"
         )
+    from engine.evaluation.lines import odd_character
+
     best: dict[str, float] = {}
-    for hit in result.hits:
-        best.setdefault(hit.key, hit.score)
+    for key, score in zip(*document_scores(result), strict=True):
+        best.setdefault(key, score)
     for key in best:
-        if key.split() != [key] or sanitise(key) != key:
+        if odd_character(key) or sanitise(key) != key:  # what turns the line of a terminal around is no odd character
             raise InvalidOption(f"a TREC run cannot carry the key {key!r}", hint="use --format jsonl, or other keys")
     return "\n".join(
         f"{question_id} Q0 {key} {rank} {score!r} {RUN_TAG}" for rank, (key, score) in enumerate(best.items(), start=1)

@@ -116,7 +116,8 @@ def without_effect(given: Mapping[str, Any], result: SearchResult) -> list[str]:
         {"the first stage is dense": ("k1", "b")} if result.first_stage == "dense" else {}
     )
     if result.reranker is None:
-        idle["nothing is reranked"] = ("reranker", "interpolate", "max_length", "long_passages")
+        reads = () if result.first_stage == "hybrid" else ("candidates",)  # a fusion is of so many of each side
+        idle["nothing is reranked"] = (*reads, "reranker", "interpolate", "max_length", "long_passages")
     found = {
         why: [f"--{name.replace('_', '-')}" for name in names if given.get(name) is not None]
         for why, names in idle.items()

@@ -17,12 +17,12 @@ from engine.errors import (
     InvalidOption,
     SourceNotFound,
 )
-from engine.generation import generations, model_name
+from engine.generation import generations
 from engine.locking import locked
 from engine.models import registry, roles
 from engine.models.shelf import Shelf
 from engine.records import AddReport
-from engine.settings import Settings
+from engine.settings import Settings, model_name
 from engine.terminal.progress import LOADING, progress
 
 __all__ = ["NOTHING", "Asked", "bring_up_to_date", "known_locations"]
@@ -116,7 +116,7 @@ def known_locations(settings: Settings) -> frozenset[str]:
     """Where the documents of the settings' collection came from; nothing where there is none that can be read."""
     try:
         with Collection.open(settings.collection_path(), shelf=Shelf(settings)) as target:
-            return frozenset(source["location"] for source in target.info()["sources"])
+            return frozenset(target.sources().values())
     except FouilleError:
         return frozenset()
 
@@ -124,7 +124,7 @@ def known_locations(settings: Settings) -> frozenset[str]:
 def _unmake(target: Collection) -> None:
     """Take away a collection that was made for documents which it did not get, unless it got some after all."""
     with locked(target.path):
-        if not target.info()["documents"]:
+        if not target.keys():
             target.close()
             shutil.rmtree(target.path, ignore_errors=True)
 

@@ -31,9 +31,9 @@ def keys_like(target: "Collection", glob: str | None) -> list[str]:
 
 
 def keys_at(target: "Collection", wanted: str) -> list[str]:
-    """The key that was typed, where a document has it, else those that it matches as a glob."""
+    """The key that was typed, where a document has it, else those that it matches as a glob, else those of a source."""
     found = document_at(target, wanted)
-    return keys_like(target, wanted) if found is None else [found.key]
+    return keys_like(target, wanted) or target.keys_of(wanted) if found is None else [found.key]
 
 
 def not_there(target: "Collection", wanted: str) -> str:

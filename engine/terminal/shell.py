@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 from engine.errors import FouilleError, InvalidOption
 from engine.records import Hit, SearchOptions, SearchResult
-from engine.terminal.given import filters, nothing_found
+from engine.terminal.given import as_the_collection_can, filters, nothing_found
 from engine.terminal.output import complain
 from engine.terminal.render import render, timing
 from engine.terminal.sanitise import sanitise_line
@@ -55,10 +55,15 @@ class Shell:
 
         Returns:
             Whether it worked.
+
+        Raises:
+            KeyboardInterrupt: the lines come through a pipe: all of them are meant.
         """
         try:
             self.handle(line)
         except KeyboardInterrupt:
+            if not self.interactive:
+                raise
             self.complain("stopped")
         except BrokenPipeError:
             raise
@@ -135,7 +140,7 @@ class Shell:
         opened = self.opener(name)
         self.collection.close()
         self.collection, self.last, self._asked = opened, None, None
-        self.options = replace(self.options, keys=None, where={})
+        self.options = replace(as_the_collection_can(self.options, opened), keys=None, where={})
 
     def say(self, text: str) -> None:
         """Write a result."""

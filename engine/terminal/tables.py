@@ -1,4 +1,4 @@
-"""Reports as aligned columns: what indexing did, collections, models, checks."""
+"""Reports as aligned columns: what indexing did, collections, documents."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence

@@ -39,9 +39,14 @@ def build(recipe: Recipe, device: str) -> "SentenceTransformer":
     return model
 
 
+def prompts_of(model: "SentenceTransformer") -> tuple[str, str]:
+    """What stands in front of a question and of a passage."""
+    return model.prompts.get("query") or "", model.prompts.get("passage") or model.prompts.get("document") or ""
+
+
 def prompts_of_columns(model: "SentenceTransformer", columns: list[str]) -> Mapping[str, str]:
     """The prompt in front of each text column of a row: of a query for the question, of a passage for the others."""
-    query, passage = model.prompts.get("query", ""), model.prompts.get("passage", model.prompts.get("document", ""))
+    query, passage = prompts_of(model)
     prompts = {name: query if name == "question" else passage for name in columns if name != "score"}
     return {name: prompt for name, prompt in prompts.items() if prompt}
 

@@ -11,6 +11,7 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from torch.utils.data import BatchSampler, DataLoader
 
+from engine.training.bi_encoder import prompts_of
 from engine.training.dev import MEASURES, DevSet
 
 __all__ = [
@@ -78,11 +79,11 @@ def _logits(model: Any, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]
 
 def _cosines(model: Any, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
     sides = []
-    for side, name in enumerate(("query", "passage")):
+    for side, prompt in enumerate(prompts_of(model)):
         texts = list(dict.fromkeys(pair[side] for pair in pairs))
         vectors = model.encode(
             texts,
-            prompt=model.prompts.get(name, ""),
+            prompt=prompt,
             batch_size=_AT_ONCE,
             show_progress_bar=False,
             normalize_embeddings=True,

@@ -123,6 +123,15 @@ def test_command_writes_groups_that_training_reads(collection: Collection, beir:
     assert [len(group.passages) for group in read_groups(output)] == [5] * 8
 
 
+def test_first_stage_of_a_setting_is_for_collections_that_have_it(
+    collection: Collection, beir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOUILLE_FIRST_STAGE", "dense")
+    command = ["mine", str(beir), "--qrels", str(beir), "-c", str(tmp_path / "c"), "-o", str(tmp_path / "m.jsonl")]
+    assert "8 questions" in CliRunner().invoke(app, command).stderr
+    assert isinstance(CliRunner().invoke(app, [*command, "--first-stage", "dense"]).exception, InvalidOption)
+
+
 def test_command_wants_a_reranker_and_a_threshold_together(collection: Collection, beir: Path, tmp_path: Path) -> None:
     command = ["mine", str(beir), "--qrels", str(beir), "-c", str(tmp_path / "c"), "-o", str(tmp_path / "m.jsonl")]
     for flags, reason in ((["--max-score", "0.5"], "--reranker"), (["--reranker", "x"], "--max-score or --margin")):

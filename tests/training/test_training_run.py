@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -327,6 +328,23 @@ def test_a_cpu_trains_in_the_precision_that_it_is_fast_at(
     monkeypatch.setattr(precision, "cpu_precision", lambda *shape: {(32, 64): found}[shape])
     config = SimpleNamespace(hidden_size=32, intermediate_size=64)
     assert session._half(recipe_of(precision="auto"), "cpu", config) == found
+
+
+def test_bi_encoder_is_measured_with_the_prompts_that_it_learns_with(groups: list[Group]) -> None:
+    from engine.training.bi_encoder import prompts_of_columns
+    from engine.training.trainers import BiEncoderOnDev
+
+    class Prompted:
+        prompts: ClassVar = {"query": "q: ", "document": "d: ", "passage": ""}
+        seen: ClassVar[list[str]] = []
+
+        def encode(self, texts: list[str], *, prompt: str, **_: object) -> np.ndarray:
+            self.seen.append(prompt)
+            return np.ones((len(texts), 1), np.float32)
+
+    BiEncoderOnDev(dev_of(groups[:1]))(Prompted())
+    assert prompts_of_columns(Prompted(), ["question", "positive"]) == {"question": "q: ", "positive": "d: "}
+    assert Prompted.seen == ["q: ", "d: "]
 
 
 @pytest.mark.parametrize("preset", ["bi-encoder", "bi-encoder-distill"])

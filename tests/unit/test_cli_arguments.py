@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -225,6 +226,8 @@ def test_flags_that_do_nothing_are_told_of() -> None:
     plain = SearchResult("q", (), first_stage="bm25")
     assert without_effect(given, plain) == ["without effect, as nothing is reranked: --interpolate --max-length"]
     assert without_effect(dict.fromkeys(given), plain) == []
+    assert without_effect({"candidates": 3}, plain) == ["without effect, as nothing is reranked: --candidates"]
+    assert without_effect({"candidates": 3}, replace(plain, first_stage="hybrid")) == []
 
 
 def test_indexing_nothing_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -437,7 +437,7 @@ def test_a_damaged_catalog_is_rebuilt_from_the_sources(tmp_path):
     with pytest.raises(CollectionDamaged, match="--rebuild"):
         Collection.open(tmp_path / "c")
     report = Collection.rebuild(tmp_path / "c", [source], first_stage="bm25")
-    assert report.notices == ["the catalog cannot be read: only these sources are indexed"]
+    assert "the catalog was damaged, and not all could be read" in report.notices[0]
     with Collection.open(tmp_path / "c") as collection:
         assert keys(collection.search("chat", FIRST)) == ["docs/a.txt"]
 
@@ -624,6 +624,12 @@ def test_a_question_of_stop_words_alone_is_told_so(collection):
     assert collection.search("zèbre", FIRST).notices == ()
 
 
+def test_a_search_that_asks_bm25_nothing_tells_nothing_of_it(hybrid):
+    hybrid.add(ANIMALS)
+    dense = SearchOptions(first_stage="dense", rerank=False, where={"genre": "aucun"})
+    assert hybrid.search("qui est-ce et pour quoi ?", dense).notices == ()
+
+
 def test_verify_calls_a_lag_pending(hybrid, monkeypatch):
     hybrid.add(ANIMALS)
     monkeypatch.setattr("engine.writer.Writer._encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -766,6 +772,117 @@ def test_what_is_tuned_is_remembered_and_used(hybrid):
         assert hit.score == pytest.approx(hit.rerank_logit + 1.5 * hit.first_stage_z, abs=1e-5)
     with pytest.raises(InvalidOption):
         hybrid.remember(encoder="autre")
+
+
+def test_what_was_tuned_is_for_the_reranker_it_was_tuned_with(hybrid, tiny, tmp_path):
+    other = shutil.copytree(tiny.reranker, tmp_path / "autre")
+    hybrid.add(ANIMALS)
+    hybrid.remember(interpolate=1.5, candidates=2, k1=0.9, fusion_weight=0.5)
+    for reranker, weight in ((tiny.reranker, 1.5), (other, 0.0)):
+        hit = hybrid.search("chat", SearchOptions(reranker=str(reranker), k=1)).hits[0]
+        mixed = hit.rerank_logit + weight * hit.first_stage_z
+        assert hit.score == pytest.approx(mixed if weight else hit.rerank_score, abs=1e-5)
+    hybrid.remember(reranker=str(tiny.reranker))
+    assert hybrid.memory["interpolate"] == 1.5
+    hybrid.remember(reranker=str(other), candidates=3)
+    kept = {name: hybrid.memory.get(name) for name in ("interpolate", "candidates", "k1", "fusion_weight")}
+    assert kept == {"interpolate": None, "candidates": 3, "k1": 0.9, "fusion_weight": 0.5}
+
+
+def test_rebuild_with_another_reranker_keeps_the_fusion_that_was_tuned(hybrid, tiny, tmp_path):
+    hybrid.add(ANIMALS)
+    hybrid.remember(interpolate=1.5, fusion_weight=0.5)
+    Collection.rebuild(hybrid.path, reranker=str(shutil.copytree(tiny.reranker, tmp_path / "autre")))
+    assert (hybrid.memory.get("interpolate"), hybrid.memory.get("fusion_weight")) == (None, 0.5)
+
+
+def test_a_rebuild_that_ends_between_finding_a_generation_and_opening_it_is_no_damage(collection, monkeypatch):
+    collection.add(ANIMALS)
+    gone, current = generation.current(collection.path), generation.current
+    Collection.rebuild(collection.path)
+    found = [gone]  # what is found first was taken away since
+    monkeypatch.setattr(generation, "current", lambda path: found.pop() if found else current(path))
+    with Collection.open(collection.path) as again:
+        assert keys(again.search("chat", FIRST)) == ["chat"]
+        found.append(gone)
+        assert again.keys("ch*") == ["chat", "cheval"]
+        found += [gone, gone]
+        assert again.document("chat").title == ""
+    (current(collection.path) / "catalog.sqlite").unlink()
+    with pytest.raises(CollectionDamaged):
+        Collection.open(collection.path)
+
+
+def altered(collection, sql):
+    with closing(sqlite3.connect(generation.current(collection.path) / "catalog.sqlite")) as connection, connection:
+        connection.execute(sql)
+
+
+def test_rebuilding_a_damaged_catalog_carries_over_what_can_be_read(collection, tmp_path):
+    (tmp_path / "docs").mkdir()
+    for name in ("un", "deux"):
+        (tmp_path / "docs" / f"{name}.txt").write_text(f"Le chat {name} dort.", "utf-8")
+    collection.update([open_source(str(tmp_path / "docs"))])
+    collection.add([*ANIMALS, Document("long", "Une phrase assez longue pour être coupée. " * 60)])
+    altered(collection, "UPDATE passages SET text = 'x' WHERE document = (SELECT id FROM documents WHERE key = 'long')")
+    altered(collection, "UPDATE documents SET metadata = '{' WHERE key = 'chat'")
+    report = Collection.rebuild(collection.path)
+    assert "not all could be read" in report.notices[-1]
+    assert collection.keys() == ["cheval", "docs/deux.txt", "docs/un.txt", "lion", "long"]
+    assert collection.document("long").text.startswith("Une phrase")
+    assert collection.verify()["state"] == "sound"
+    assert [path.name for path in generation.generations(collection.path)] == ["g1", "g2"]  # nothing is lost yet
+    assert Collection.rebuild(collection.path).notices == []
+    assert [path.name for path in generation.generations(collection.path)] == ["g3"]
+
+
+def test_a_catalog_that_cannot_be_read_is_not_replaced_by_nothing(collection):
+    collection.add(ANIMALS)
+    catalog = generation.current(collection.path) / "catalog.sqlite"
+    catalog.write_bytes(b"x" * 5000)
+    with pytest.raises(CollectionDamaged, match="name the sources"):
+        Collection.rebuild(collection.path)
+    assert [path.name for path in generation.generations(collection.path)] == ["g1"]
+    assert catalog.read_bytes() == b"x" * 5000
+
+
+def test_an_interrupt_as_a_rebuild_ends_leaves_a_collection_that_opens(collection, monkeypatch):
+    collection.add(ANIMALS)
+    point_to = generation.point_to
+
+    def interrupted(new):
+        point_to(new)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generation, "point_to", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Collection.rebuild(collection.path)
+    assert keys(collection.search("chat", FIRST)) == ["chat"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_records_of_a_source_that_was_moved_are_the_new_one_s(collection, tmp_path, strict):
+    records = [json.dumps({"_id": name, "text": f"Le {name} dort."}) for name in ("chat", "chien", "lion")]
+    (tmp_path / "un.jsonl").write_text("\n".join(records))
+    collection.update([open_source(str(tmp_path / "un.jsonl"))])
+    (tmp_path / "deux.jsonl").write_text("\n".join(records))
+    assert collection.update([open_source(str(tmp_path / "deux.jsonl"))]).rejected == 3  # both are there
+    (tmp_path / "un.jsonl").unlink()
+    (tmp_path / "deux.jsonl").write_text("\n".join(records[:2]))
+    report = collection.update([open_source(str(tmp_path / "deux.jsonl"))], strict=strict)
+    assert (report.rejected, report.updated, report.added) == (0, 2, 0)
+    assert report.notices == [
+        f"{tmp_path / 'un.jsonl'} is gone, and its document is still found (fouille remove un.jsonl)"
+    ]
+    assert (collection.keys_of("un.jsonl"), collection.keys_of("deux.jsonl")) == (["lion"], ["chat", "chien"])
+    assert collection.update([open_source(str(tmp_path / "deux.jsonl"))]).unchanged == 2
+    assert keys(collection.search("chat", FIRST)) == ["chat"]
+
+
+def test_a_glob_that_is_too_complex_is_the_askers_mistake(collection):
+    collection.add(ANIMALS)
+    with pytest.raises(InvalidOption, match="cannot be asked of the catalog"):
+        collection.search("chat", SearchOptions(keys="*a" * 40_000, rerank=False))
 
 
 def test_a_folder_that_was_taken_meanwhile_is_left_alone(tmp_path, monkeypatch):

@@ -52,6 +52,13 @@ def low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexes.dense.FLAT_LIMIT", 500)
 
 
+def test_more_neighbours_than_there_are_take_no_more_room(tmp_path: Path, low_limit: None) -> None:
+    vectors, question = some_vectors(600), some_vectors(1, seed=8)
+    written(tmp_path, vectors)
+    found = DenseIndex.open(tmp_path).search(question, 10**10)[0]
+    assert same(found, brute_force(np.arange(600), vectors, question[0], 600))
+
+
 def test_halves_are_widened_exactly() -> None:
     halves = np.arange(65536, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)]

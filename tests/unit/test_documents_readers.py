@@ -194,6 +194,25 @@ def test_html_decodes_entities_and_declared_encodings(tmp_path: Path) -> None:
     assert "encoding" not in document.metadata
 
 
+@pytest.mark.parametrize(
+    ("declared", "written", "guessed"),
+    [
+        ("iso-8859-1", "cp1252", None),  # as browsers read it: what Windows wrote under that name
+        ("us-ascii", "cp1252", None),
+        ("macintosh", "mac-roman", None),
+        ("utf-16", "cp1252", "cp1252 (guessed)"),  # cannot be: the declaration itself was read as ASCII
+        ("unicode_escape", "cp1252", "cp1252 (guessed)"),
+        ("utf-7", "cp1252", "cp1252 (guessed)"),
+    ],
+)
+def test_declared_encoding_is_believed_where_it_can_be(
+    tmp_path: Path, declared: str, written: str, guessed: str | None
+) -> None:
+    text = "L’œuvre dépasse déjà tout prix…"
+    document = read(tmp_path, "p.html", f'<meta charset="{declared}"><p>{text}'.encode(written))
+    assert (document.text, document.metadata.get("encoding")) == (text, guessed)
+
+
 def test_xhtml_is_read_as_xml(tmp_path: Path) -> None:
     page = (
         '<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "http://x/x.dtd">'
@@ -397,6 +416,23 @@ def test_a_table_without_a_text_column_names_those_it_has(tmp_path: Path) -> Non
 def test_a_table_may_begin_with_the_line_by_which_excel_names_its_separator(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("sep=;\nid;text\n1;un, deux\n")
     assert [item.text for item in open_source(str(tmp_path / "t.csv")).read()] == ["un, deux"]
+
+
+def test_a_name_of_a_column_may_go_on_over_lines_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('id,"autre\ncolonne","text"\n1,x,un\n2,y,deux\n')
+    found = open_source(str(tmp_path / "t.csv")).read()
+    assert [(item.key, item.text) for item in found] == [("1", "un"), ("2", "deux")]
+
+
+def test_what_is_quoted_in_a_header_sets_no_fields_apart(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('id;"a, b, c, d";text\n1;x;un\n')
+    assert [item.text for item in open_source(str(tmp_path / "t.csv")).read()] == ["un"]
+
+
+def test_a_quote_that_stays_open_in_the_header_swallows_no_row(tmp_path: Path) -> None:
+    rows = "".join(f"{n},texte {n}\n" for n in range(30))
+    (tmp_path / "t.csv").write_text(f'id,"text\n{rows}')
+    assert len(list(open_source(str(tmp_path / "t.csv")).read())) == 30
 
 
 def test_quotes_in_a_table_of_tabs_are_text_unless_they_are_around_a_field(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -80,6 +81,32 @@ def test_run_says_which_parameters_its_first_stage_had(collection: Collection, b
     assert made("hybrid") == {"k1": 1.2, "b": 0.75, "fusion_weight": 0.75}
     collection.remember(k1=0.9, b=0.3, fusion_weight=0.4)
     assert made("hybrid") == {"k1": 0.9, "b": 0.3, "fusion_weight": 0.4}
+
+
+def test_first_stage_of_a_setting_is_for_collections_that_have_it(
+    beir: Path, tmp_path: Path, fouille: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOUILLE_FIRST_STAGE", "dense")
+    with Collection.create(tmp_path / "lexical", first_stage="bm25") as lexical:
+        lexical.add([Document(f"d{n}", text) for n, text in enumerate(TEXTS)])
+    asked = ["-c", tmp_path / "lexical", "--questions", beir, "--qrels", beir]
+    run = ("run", beir, "-c", tmp_path / "lexical", "--no-rerank")
+    assert "(bm25)" in fouille(*run, "-o", tmp_path / "r.trec").stderr
+    with pytest.raises(InvalidOption, match="no dense index"):  # a flag is meant
+        fouille(*run, "-o", tmp_path / "s.trec", "--first-stage", "dense")
+    assert "bm25" in fouille("tune", *asked, "--no-rerank", "--folds", 2, "--dry-run").stdout
+
+
+def test_rerank_takes_what_was_tuned_for_the_reranker_it_was_tuned_with(
+    collection: Collection, beir: Path, tmp_path: Path, fouille: Callable[..., Result]
+) -> None:
+    run_questions(collection, read_questions(beir), tmp_path / "r.trec", BM25)
+    collection.remember(interpolate=1.5)
+    other = shutil.copytree(_reranker(collection), tmp_path / "autre")
+    for name, weight in ((_reranker(collection), 1.5), (other, 0.0)):
+        command = ("rerank", tmp_path / "r.trec", "--questions", beir, "-c", collection.path, "--reranker", name)
+        fouille(*command, "-o", tmp_path / "s.trec", "--restart")
+        assert options_of(tmp_path / "s.trec")["interpolate"] == weight
 
 
 def test_run_is_not_taken_up_after_tuning_and_goes_on_without(

@@ -15,7 +15,7 @@ import pytest
 from engine.errors import EvaluationError, StorageError
 from engine.evaluation import Qrels, Run, read_qrels, read_questions, read_run, write_qrels, write_run
 from engine.evaluation.corpora import documents, read_corpus
-from engine.evaluation.lines import odd_character
+from engine.evaluation.lines import odd_character, replacing
 
 Write = Callable[[str, str], Path]
 
@@ -160,6 +160,13 @@ def test_run_written_to_a_link_goes_where_it_leads(tmp_path: Path, name: str) ->
     write_run({"q": {"a": 1.0}}, tmp_path / name)
     assert (tmp_path / name).is_symlink()
     assert read_run(tmp_path / "far" / name)["q"].documents == ("a",)
+
+
+def test_a_file_that_cannot_be_read_while_another_is_written_is_the_one_that_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"absent/x: cannot be read"), replacing(tmp_path / "r") as stream:
+        stream.write((tmp_path / "absent" / "x").read_text())
+    with pytest.raises(StorageError, match=r"absent/r: cannot be written"), replacing(tmp_path / "absent" / "r"):
+        pass
 
 
 def test_run_is_not_written_over_what_is_no_file(tmp_path: Path) -> None:

@@ -57,11 +57,12 @@ def test_interrupted_run_leaves_no_run_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [0, 1])
-def test_damaged_journal_is_an_error_that_names_the_way_out(tmp_path: Path, line: int) -> None:
+@pytest.mark.parametrize("damage", [b"\x00\x00", b"3", b'["q1", null]', b"[1]"])
+def test_damaged_journal_is_an_error_that_names_the_way_out(tmp_path: Path, line: int, damage: bytes) -> None:
     interrupted(tmp_path / "r.trec", ["q1", "q2"])
     journal = tmp_path / "r.trec.partial" / "journal"
     lines = journal.read_bytes().splitlines(keepends=True)
-    lines[line] = b"\x00" * (len(lines[line]) - 1) + b"\n"
+    lines[line] = damage + b"\n"
     journal.write_bytes(b"".join(lines))
     with pytest.raises(EvaluationError, match=r"r.trec.partial: .* is damaged .*--restart"):
         finished(tmp_path / "r.trec", ["q1", "q2"])

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import ModelDamaged
+from engine.errors import ModelDamaged, StorageError
 from engine.models import compact, registry, unpacking
+from engine.models.folders import put_in_place
 from engine.settings import SHIPPED, SHIPPED_ENCODER, SHIPPED_RERANKER, cache_dir
 
 ROOT = Path(__file__).parents[2]
@@ -161,3 +162,13 @@ def test_without_any_place_to_write_it_is_told(package, tmp_path, monkeypatch):
 
     with pytest.raises(StorageError, match="cache"):
         registry.locate(SHIPPED_ENCODER)
+
+
+def test_what_cannot_be_read_is_told_apart_from_what_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    for source, where in ((tmp_path / "absent", tmp_path / "absent"), (None, tmp_path / "file" / "new")):
+        target = tmp_path / "new" if source else tmp_path / "file" / "new"
+        with pytest.raises(StorageError) as raised, put_in_place(target):
+            source.read_bytes()
+        assert str(raised.value).startswith(f"{where}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from engine import Collection, Document, SearchOptions
+from engine.errors import StorageError
 from engine.models import CrossEncoder
 from engine.settings import cache_dir
+from indexes.segments import SegmentStore
 
 TEXTS = ["Le cheval mange.", "Le chat dort sur le canapé.", "Un soleil", "La pluie tombe sur la maison et le jardin."]
 
@@ -81,6 +83,15 @@ def test_a_damaged_cache_costs_time_and_not_the_answer(made, reranker):
         file.write_bytes(b"x" * 100)
     made._reader.tokens._stores.clear()
     assert of(made, [1, 2], reranker) == expected
+
+
+def test_a_cache_that_cannot_be_read_for_the_moment_is_kept(made, reranker, monkeypatch):
+    expected = of(made, [1, 2], reranker)
+    kept = sorted(cache_dir().glob(f"passages/{made.memory['uuid']}/*/*.segment"))
+    with monkeypatch.context() as few_files:
+        few_files.setattr(SegmentStore, "ragged", lambda *_: (_ for _ in ()).throw(StorageError("too many open files")))
+        assert of(made, [1, 2], reranker) == expected
+    assert sorted(cache_dir().glob(f"passages/{made.memory['uuid']}/*/*.segment")) == kept != []
 
 
 def test_indexing_with_the_reranker_at_hand_keeps_the_tokens_in_the_collection(tmp_path, tiny, reranker):

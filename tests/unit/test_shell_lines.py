@@ -278,10 +278,28 @@ def test_an_interrupt_stops_the_search_and_keeps_the_shell(shell: Shell) -> None
     assert shell.attempt("cheval")
 
 
+def test_an_interrupt_ends_a_shell_that_reads_from_a_pipe(shell: Shell) -> None:
+    shell.interactive = False
+    with pytest.raises(KeyboardInterrupt):
+        read_lines(shell, ["stop\n", "cheval\n"])
+    assert [question for question, _ in asked(shell)] == ["stop"]
+
+
 def test_another_collection_takes_the_place_of_this_one(shell: Shell) -> None:
     first: Any = shell.collection
     assert shell.attempt(".collection autre")
     assert (shell.collection.name, first.closed) == ("autre", True)
+
+
+def test_a_first_stage_that_the_other_collection_lacks_stays_behind(shell: Shell) -> None:
+    assert shell.attempt(".first-stage dense")
+    assert shell.attempt(".collection autre")
+    assert shell.options.first_stage == "dense"
+    lexical: Any = OneHit("lexical")
+    lexical.memory = {"first_stage": "bm25"}
+    shell.opener = lambda _: lexical
+    assert shell.attempt(".collection lexical")
+    assert shell.options.first_stage is None
 
 
 def test_an_unknown_collection_leaves_this_one_open(shell: Shell) -> None:

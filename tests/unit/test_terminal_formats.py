@@ -102,7 +102,17 @@ def test_trec_is_one_line_a_document_at_its_best_passage() -> None:
     assert as_trec(replace(RESULT, hits=hits), "q7") == ("q7 Q0 aide/calc.html 1 0.75 fouille\nq7 Q0 b 2 0.25 fouille")
 
 
-@pytest.mark.parametrize("key", ["mon fichier.pdf", "a\u00a0b", "a\x1b[0mb"])
+def test_trec_holds_logits_where_sigmoids_would_tie() -> None:
+    logits = (14.3, 14.2995)
+    hits = tuple(
+        replace(HIT, key=key, score=0.9999994, rerank_score=0.9999994, rerank_logit=logit)
+        for key, logit in zip("ab", logits, strict=True)
+    )
+    lines = as_trec(replace(RESULT, hits=hits)).splitlines()
+    assert [float(line.split()[4]) for line in lines] == list(logits)
+
+
+@pytest.mark.parametrize("key", ["mon fichier.pdf", "a\u00a0b", "a\x1b[0mb", "a\ufeffb", "a\u202eb"])
 def test_trec_refuses_a_key_it_cannot_carry(key: str) -> None:
     with pytest.raises(InvalidOption, match="TREC"):
         as_trec(replace(RESULT, hits=(replace(HIT, key=key),)))

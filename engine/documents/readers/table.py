@@ -4,6 +4,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import BinaryIO
 
 from engine.documents.encoding import guess, marked_encoding
@@ -19,6 +20,8 @@ _TITLE_NAMES = ("title", "titre", "intitule", "intitulé", "nom", "name")
 _TEXT_NAMES = ("text", "texte", "contents", "content", "contenu", "passage", "body", "description")
 _OPEN_QUOTE = "malformed row, its quote stays open"
 _DELIMITERS = ",;\t|"
+_QUOTED = re.compile(r'"[^"]*"?')
+_HEADER_LINES = 20
 _SEPARATOR = re.compile(r"sep=[,;\t|]", re.IGNORECASE)
 
 
@@ -132,12 +135,11 @@ def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
     csv.field_size_limit(MOST_LINE)
     source = _Lines(stream)
     head = next(source, "")
-    delimiter = max(_DELIMITERS, key=head.count)
+    delimiter = max(_DELIMITERS, key=_QUOTED.sub("", head).count)
     if _SEPARATOR.fullmatch(head.strip()):  # Excel's own first line
         source.begin()
         delimiter, head = head.strip()[-1], next(source, "")
-    names = next(csv.reader([head], delimiter=delimiter), [])
-    names = [" ".join(name.split()) for name in names]
+    names = [" ".join(name.split()) for name in _header(source, head, delimiter)]
     places = _places(names, columns)
     if delimiter == "\t":
         source.columns = len(names)
@@ -165,6 +167,16 @@ def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
             continue
         reason = _fault(fields, names, places)
         yield Rejection("", reason, line) if reason else _record(fields, names, places, (row, line), source.guessed)
+
+
+def _header(source: _Lines, head: str, delimiter: str) -> list[str]:
+    """The fields of the header; a quoted one may go on over some lines, as spreadsheets write them."""
+    if delimiter != "\t":  # between tabs a quote is text
+        try:
+            return next(csv.reader(chain([head], islice(source, _HEADER_LINES)), delimiter=delimiter, strict=True), [])
+        except csv.Error:  # its quote stays open, or was none
+            source.give_again()
+    return next(csv.reader([head], delimiter=delimiter), [])
 
 
 def _places(names: list[str], columns: Columns) -> dict[str, int]:

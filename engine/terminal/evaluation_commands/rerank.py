@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import InvalidOption
-from engine.settings import Settings
+from engine.settings import Settings, model_name
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.given import open_collection, settings_of
@@ -64,12 +64,16 @@ def rerank(
     first, judgements = read_run(run), read_qrels(judged) if judged else None
     asked = read_questions(questions, only=judgements)
     with _passages(settings, corpus) as (passages, memory), progress({"pairs": LOADING}) as report:
-        weight = memory.get("interpolate") if settings.interpolate is None else settings.interpolate
+        own = memory.get("reranker") or settings.reranker_or_default
+        name = settings.reranker or own
+        weight = settings.interpolate
+        if weight is None and model_name(name) == model_name(own):
+            weight = memory.get("interpolate")  # tuned for the collection's own reranker
         done = rerank_run(
             first,
             asked,
             passages,
-            cross_encoder(settings, settings.reranker or memory.get("reranker") or settings.reranker_or_default),
+            cross_encoder(settings, name),
             file,
             only=judgements,
             depth=depth,

@@ -8,7 +8,7 @@ import typer
 
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
-from engine.terminal.given import open_collection, search_options, settings_of
+from engine.terminal.given import as_the_collection_can, open_collection, search_options, settings_of
 from engine.terminal.output import note
 from engine.terminal.progress import progress
 
@@ -58,6 +58,8 @@ def run(
     asked = read_questions(questions, only=read_qrels(judged) if judged else None)
     options = search_options(settings, k=hits, rerank=do_rerank, keys=keys, where=flag.pairs_of(where or ()))
     with open_collection(settings) as target, progress() as report:
+        if first_stage is None:
+            options = as_the_collection_can(options, target)
         done = run_questions(target, asked, file, options, tag=tag, restart=restart, progress=report)
     note(done.notices)
     if done.resumed:

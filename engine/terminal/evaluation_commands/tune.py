@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.errors import InvalidOption
+from engine.settings import model_name
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
-from engine.terminal.given import open_collection, search_options, settings_of
+from engine.terminal.given import as_the_collection_can, open_collection, search_options, settings_of
 from engine.terminal.output import note, say_table
 from engine.terminal.progress import progress
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.evaluation.tuning import Tuning
-    from engine.settings import Settings
+    from engine.records import SearchOptions
 
 __all__ = ["EXAMPLE", "tune"]
 
@@ -53,8 +54,10 @@ def tune(
     asked = read_questions(questions, only=judgements)
     options = search_options(settings, rerank=do_rerank)
     with open_collection(settings) as target:
+        if first_stage is None:
+            options = as_the_collection_can(options, target)
         if store:
-            _refuse_others(settings, target.memory)
+            _refuse_others(options, target.memory)
         with progress() as report:
             found = tune_collection(
                 target, asked, judgements, options=options, measure=measure, folds=folds, progress=report
@@ -65,15 +68,13 @@ def tune(
             note(["stored: " + ", ".join(f"{name} {value:g}" for name, value in found.chosen.items())])
 
 
-def _refuse_others(settings: "Settings", memory: "Mapping[str, Any]") -> None:
+def _refuse_others(options: "SearchOptions", memory: "Mapping[str, Any]") -> None:
     """Keep values of another first stage or reranker from being stored as the collection's.
 
     Raises:
-        InvalidOption: the settings name another than the collection's own.
+        InvalidOption: another is asked for than the collection's own.
     """
-    from engine.generation import model_name
-
-    given = (("first_stage", settings.first_stage), ("reranker", settings.reranker and model_name(settings.reranker)))
+    given = (("first_stage", options.first_stage), ("reranker", options.reranker and model_name(options.reranker)))
     for name, value in given:
         if value is not None and value != memory[name]:
             raise InvalidOption(

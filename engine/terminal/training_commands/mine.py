@@ -3,15 +3,17 @@
 # ruff: noqa: ARG001 - flags named after a setting are read from the context, all at once, by `settings_of`
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from engine.errors import InvalidOption
+from engine.records import SearchOptions
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
-from engine.terminal.given import open_collection, settings_of
+from engine.terminal.given import as_the_collection_can, open_collection, settings_of
 from engine.terminal.output import note
 from engine.terminal.progress import progress
 
@@ -63,12 +65,15 @@ def mine(
     if reranker is not None and not judging:
         raise InvalidOption("what it scores too high is not said", where="--reranker", hint="--max-score or --margin")
     first, last = _ranks(ranks)
-    mining = Mining(first, last, negatives, settings.first_stage, max_score, margin, seed)
+    stage = SearchOptions(first_stage=settings.first_stage)
+    mining = Mining(first, last, negatives, stage.first_stage, max_score, margin, seed)
     judgements = read_qrels(qrels)
     asked = read_questions(questions, only=judgements)
     model = Shelf(settings).reranker(settings.reranker, fetch=True) if judging and settings.reranker else None
     report = MineReport()
     with open_collection(settings) as target, progress() as bar, replacing(output) as stream:
+        if first_stage is None:
+            mining = replace(mining, first_stage=as_the_collection_can(stage, target).first_stage)
         for group in mined(target, asked, judgements, mining, report, reranker=model, progress=bar):
             stream.write(json.dumps(record_of(group), ensure_ascii=False) + "\n")
     counts = (

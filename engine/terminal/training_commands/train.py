@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from engine.errors import InvalidOption, TrainingError
+from engine.records import SearchOptions
 from engine.settings import resolve
 from engine.terminal import options as flag
-from engine.terminal.given import open_collection
+from engine.terminal.given import as_the_collection_can, open_collection
 from engine.terminal.output import note
 from engine.terminal.training_commands import flags
 from engine.terminal.training_commands.bar import Shown, shown_training
@@ -289,8 +290,11 @@ def _dev(given: dict[str, Any], recipe: "Recipe") -> "DevSet | None":
             raise InvalidOption("the run's passages are needed", where="--dev-run", hint="name them with --dev-corpus")
         return dev_from_run(questions, qrels, Path(given["dev_run"]), given["dev_corpus"], depth)
     settings = resolve({name: given[name] for name in ("collection", "first_stage", "device")})
+    options = SearchOptions(first_stage=settings.first_stage)
     with open_collection(settings) as target:
-        return dev_from_collection(questions, qrels, target, settings.first_stage, depth)
+        if given["first_stage"] is None:
+            options = as_the_collection_can(options, target)
+        return dev_from_collection(questions, qrels, target, options.first_stage, depth)
 
 
 def _summary(report: "TrainReport") -> Iterator[str]:
