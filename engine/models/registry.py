@@ -44,7 +44,7 @@ _LEFT_THERE = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*")
 _SECONDS_TO_ANSWER = 5.0
 _WAYS_OUT = (
     "give the path of a model folder, put the model into the Hugging Face cache on a machine with a network, "
-    "or do without: --no-rerank, --first-stage bm25"
+    "or search without it: --no-rerank, --first-stage bm25"
 )
 
 

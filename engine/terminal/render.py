@@ -207,15 +207,20 @@ def render(result: SearchResult, style: Style, *, full: bool = False, explained:
 
 
 def _hit(hit: Hit, style: Style, *, full: bool, explained: bool) -> str:
-    title, key = sanitise_line(hit.title), sanitise_line(hit.key)
+    title, source = sanitise_line(hit.title), " ".join(filter(None, (sanitise_line(hit.key), place(hit))))
     head = f"{style.paint(f'{hit.rank:>2}', 'bold')}  {style.paint(f'{hit.score:.4f}', 'green')}"
-    address = hit.metadata.get("url")
     number = cell_width(f"{hit.rank:>2}  {hit.score:.4f}  ")
-    first, *more = fold(title or key, max(_LEAST_WIDTH, style.width - number))
-    lines = [f"{head}  {style.paint(first, 'bold')}", *(" " * number + style.paint(line, "bold") for line in more)]
-    for line in fold(" ".join(filter(None, (key, place(hit)))), max(_LEAST_WIDTH, style.width - len(_INDENT))):
-        source = style.paint(line, "cyan")
-        lines.append(_INDENT + (style.link(source, address) if isinstance(address, str) else source))
+
+    def sourced(line: str, colour: str) -> str:
+        address, painted = hit.metadata.get("url"), style.paint(line, colour)
+        return style.link(painted, address) if isinstance(address, str) else painted
+
+    first, *more = fold(title or source, max(_LEAST_WIDTH, style.width - number))
+    lines = [f"{head}  {style.paint(first, 'bold') if title else sourced(first, 'bold')}"]
+    lines += [" " * number + style.paint(line, "bold") for line in more]
+    if title:  # else the source stands in its place
+        below = fold(source, max(_LEAST_WIDTH, style.width - len(_INDENT)))
+        lines += [_INDENT + sourced(line, "cyan") for line in below]
     lines += [_INDENT + line for line in passage(hit, style, full=full)]
     if explained:
         shown = fold(explain_hit(hit), max(_LEAST_WIDTH, style.width - len(_INDENT)))

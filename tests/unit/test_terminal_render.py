@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.records import Hit, SearchResult
-from engine.terminal.render import EXCERPT_LINES, explain_hit, passage, render, timing
+from engine.terminal.render import EXCERPT_LINES, explain_hit, passage, place, render, timing
 from engine.terminal.style import PLAIN, Style, cell_width
 
 COLOUR = Style(colour=True, links=True, width=60)
@@ -50,7 +50,9 @@ def test_a_page_is_named_before_a_line() -> None:
 
 
 def test_a_document_without_title_goes_by_its_key() -> None:
-    assert render(replace(RESULT, hits=(replace(HIT, title=""),)), PLAIN).startswith(" 1  0.9877  ferme/cheval.txt\n")
+    shown = render(replace(RESULT, hits=(replace(HIT, title=""),)), PLAIN)
+    assert shown.startswith(f" 1  0.9877  {' '.join(filter(None, (HIT.key, place(HIT))))}\n")
+    assert shown.count(HIT.key) == 1
 
 
 def test_a_long_title_and_a_long_key_are_folded() -> None:
