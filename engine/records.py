@@ -16,6 +16,7 @@ __all__ = [
     "Hit",
     "LongPassages",
     "Passage",
+    "Precision",
     "Progress",
     "Ragged",
     "Ranking",
@@ -29,6 +30,7 @@ __all__ = [
 
 FirstStage = Literal["bm25", "dense", "hybrid"]
 LongPassages = Literal["truncate", "maxp"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Span = tuple[int, int]
 Progress = Callable[[str, int, int | None], None]
 """Called with a part of the work, how much of it is done, and how much there is (None: not known yet)."""

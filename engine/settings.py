@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from engine.errors import InvalidOption
-from engine.records import FirstStage, LongPassages
+from engine.records import FirstStage, LongPassages, Precision
 
 __all__ = [
     "SHIPPED",
@@ -195,7 +195,7 @@ _READ: Mapping[str, Callable[[object], Any]] = {
     "first_stage": partial(_one_of, get_args(FirstStage)),
     "splitter": _text,
     "device": _text,
-    "precision": partial(_one_of, ("auto", "fp32", "bf16", "fp16", "int8")),
+    "precision": partial(_one_of, ("auto", *get_args(Precision))),
     "batch_tokens": partial(_whole, 1),
     "max_length": partial(_whole, 8),
     "k": partial(_whole, 1),

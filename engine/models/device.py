@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from engine.cores import usable_cores
 from engine.errors import DeviceError, InvalidOption
+from engine.records import Precision
 
-__all__ = ["Cpu", "Precision", "check_precision", "choose_devices", "cpu", "describe"]
-
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+__all__ = ["Cpu", "check_precision", "choose_devices", "cpu", "describe"]
 
 
 @dataclass(frozen=True, slots=True)

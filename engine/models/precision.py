@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import torch
 
-from engine.models.device import Precision, cpu
+from engine.models.device import cpu
 from engine.models.linear import choose_affine
 from engine.models.workers import workers
+from engine.records import Precision
 from engine.remembered import recall, remember
 
 __all__ = ["cpu_precision"]

@@ -17,13 +17,13 @@ from engine.models import device as devices
 from engine.models.architecture import Architecture, Task, read_architecture
 from engine.models.attention import Attention, PackedBounds, choose_attention
 from engine.models.batch import PackedBatch
-from engine.models.device import Precision
 from engine.models.encoder import Encoder
 from engine.models.linear import choose_affine
 from engine.models.precision import cpu_precision
 from engine.models.weights import open_weights
 from engine.models.workers import share_out, workers
 from engine.ragged import offsets_of
+from engine.records import Precision
 
 __all__ = ["Handle", "Model", "Precisions", "Runtime", "load", "position_ids"]
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from engine import records
 from engine.errors import InvalidOption
 
 __all__ = [
@@ -50,7 +51,7 @@ __all__ = [
     "typed",
 ]
 
-_PRECISIONS = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+_PRECISIONS = Literal["auto", records.Precision]
 
 
 def collection_names(incomplete: str = "") -> list[str]:
@@ -125,7 +126,7 @@ Collection = Annotated[
     ),
 ]
 FirstStageOption = Annotated[
-    Literal["bm25", "dense", "hybrid"] | None,
+    records.FirstStage | None,
     typer.Option("--first-stage", metavar="STAGE", help="bm25, dense or hybrid (both, fused)."),
 ]
 Encoder = Annotated[
@@ -181,7 +182,7 @@ Interpolate = Annotated[
     typer.Option("--interpolate", metavar="W", help="Weight of the first stage's score beside the cross-encoder's."),
 ]
 LongPassagesOption = Annotated[
-    Literal["truncate", "maxp"] | None,
+    records.LongPassages | None,
     typer.Option("--long-passages", metavar="HOW", help="truncate, or maxp: score windows and keep the best."),
 ]
 In = Annotated[str | None, typer.Option("--in", metavar="GLOB", help="Only documents whose key matches.")]

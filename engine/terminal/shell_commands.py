@@ -8,6 +8,7 @@ from typing import Any, get_args
 from engine.errors import InvalidOption
 from engine.records import FirstStage, LongPassages, SearchOptions
 from engine.settings import parse
+from engine.terminal.given import filters
 from engine.terminal.options import collection_names, model_names, pairs_of, typed
 from engine.terminal.render import explain_hit, fold
 from engine.terminal.sanitise import sanitise, sanitise_line
@@ -80,7 +81,10 @@ def _option(
             if isinstance(value, Mapping):
                 value = {**current, **{name: (*current.get(name, ()), *items) for name, items in value.items()}}
             shell.options = replace(shell.options, **{field: value})
-        shell.say(f"{name} {sanitise_line(_shown(getattr(shell.options, field)))}")
+        value = getattr(shell.options, field)
+        own = shell.collection.memory.get(field) if value is None else None
+        shown = _shown(value) if own is None else f"{_shown(value)}: {own}, the collection's"
+        shell.say(f"{name} {sanitise_line(shown)}")
 
     return Command(name, argument, help_, run, lambda: [*values(), DEFAULT])
 
@@ -137,7 +141,10 @@ def _open(shell: Shell, text: str) -> None:
 
 def _collection(shell: Shell, text: str) -> None:
     if text:
+        asked = filters(shell.options, ".")
         shell.switch(text)
+        if asked:
+            shell.complain(f"no longer asked: {' '.join(asked)}")
     shell.say(f"collection {sanitise_line(shell.collection.name)}")
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["check_base", "check_libraries", "fetch_base", "layers_of", "learning_rates", "longest", "prepare"]
 
 _LIBRARIES = ("sentence_transformers", "accelerate", "datasets", "ir_measures", "matplotlib")
+_LABELS = 2  # where config.json does not say
 _STACKS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers")
 
 
@@ -60,8 +61,8 @@ def fetch_base(name: str, recipe: Recipe) -> "Path":
         )
     labels = config.get("id2label")
     has_head = any("ForSequenceClassification" in one for one in architectures)
-    if has_head and len(labels or "12") != 1:
-        count = len(labels) if labels else 2
+    count = len(labels) if labels else _LABELS
+    if has_head and count != 1:
         raise TrainingError(f"has {count} labels, not one score", where=name, hint="take its own base model")
     if recipe.loss == "layerwise" and not has_head:
         raise TrainingError("has no head that a student could learn from", where=name, hint="train it first")

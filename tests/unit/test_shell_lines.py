@@ -291,6 +291,19 @@ def test_another_collection_takes_the_place_of_this_one(shell: Shell) -> None:
     assert (shell.collection.name, first.closed) == ("autre", True)
 
 
+def test_filters_that_go_with_their_collection_are_told_of(shell: Shell) -> None:
+    assert shell.attempt(".in aide/*")
+    assert shell.attempt(".where langue=fr")
+    assert shell.attempt(".collection autre")
+    assert complained(shell) == "fouille: no longer asked: .in aide/* .where langue=fr\n"
+
+
+def test_an_option_that_is_not_set_shows_what_the_collection_remembers(shell: Shell) -> None:
+    for line in (".first-stage", ".interpolate", ".first-stage bm25"):
+        assert shell.attempt(line)
+    assert said(shell) == "first-stage default: hybrid, the collection's\ninterpolate default\nfirst-stage bm25\n"
+
+
 def test_a_first_stage_that_the_other_collection_lacks_stays_behind(shell: Shell) -> None:
     assert shell.attempt(".first-stage dense")
     assert shell.attempt(".collection autre")
