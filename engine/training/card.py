@@ -13,6 +13,7 @@ __all__ = ["SHARED", "figures", "is_worse", "write_card", "write_curve"]
 
 CURVE = "learning-curve.png"
 SHARED = "groups whose question is also asked of the model to measure it"
+_OF_SCORES = ("listwise", "margin-mse")
 _TASKS = {"cross-encoder": "text-ranking", "bi-encoder": "sentence-similarity"}
 _LOADED = {
     "cross-encoder": (
@@ -95,7 +96,10 @@ def _front_matter(recipe: Recipe) -> str:
 
 def _data(recipe: Recipe, origin: Origin, counts: Mapping[str, int]) -> str:
     lines = [f"- {_name(spec)}" for spec in recipe.data] or ["- given from Python, not by name"]
-    lines += [f"- scored by {_name(origin.teacher)}"] if origin.teacher else []
+    if origin.teacher:
+        lines.append(f"- scored by {_name(origin.teacher)}")
+    elif recipe.loss in _OF_SCORES:
+        lines.append("- taught by the scores that the data hold: those of `fouille mine` are the first stage's")
     lines += [f"- without the questions of {_name(origin.held_out)}"] if origin.held_out else []
     lines += [f"- {line}" for line in origin.skipped.lines()]
     lines += [f"- {count:,} {what}" for what, count in counts.items()]

@@ -124,6 +124,7 @@ def test_folder_holds_model_card_and_curve_alone(trained: TrainReport) -> None:
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
     card = (trained.folder / "README.md").read_text("utf-8")
     assert "| `learning_rate` | 0.001 |" in card
+    assert "taught by the scores that the data hold" in card
     assert f"| {trained.kept_step} (kept) |" in card
     assert str(trained.folder.parent) not in card
     assert (trained.folder / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
