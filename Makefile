@@ -16,9 +16,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/fouille index $(SAMPLE) --collection demo
-	$(BIN)/fouille search "quand les ouvriers français ont-ils pu partir à la mer sans perdre leur salaire ?" --collection demo -k 3
-	@echo 'Go on with:  $(BIN)/fouille shell --collection demo'
+	$(BIN)/fouille index $(SAMPLE) --collection guide
+	$(BIN)/fouille search "quand les ouvriers français ont-ils pu partir à la mer sans perdre leur salaire ?" --collection guide -k 3
+	@echo 'Go on with:  $(BIN)/fouille shell --collection guide'
 
 test: install
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q

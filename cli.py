@@ -30,7 +30,7 @@ from engine.terminal.given import (
     without_effect,
 )
 from engine.terminal.interrupts import put_off_in_imports
-from engine.terminal.output import complain, remark, report, say, say_to_a_program
+from engine.terminal.output import awaited, complain, remark, report, say, say_to_a_program
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
 
@@ -181,7 +181,8 @@ def search(
     with open_collection(settings) as target:
         if first_stage is None:
             options = as_the_collection_can(options, target)
-        result = target.search(question, options)
+        with awaited("searching…"):
+            result = target.search(question, options)
         told = [*result.notices, *without_effect(context.params, result)]
         if not result.hits and output == "text":
             told.append(nothing_found(target, options, "--"))

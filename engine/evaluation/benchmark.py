@@ -9,7 +9,7 @@ from engine.errors import CollectionOutdated, EvaluationError
 from engine.evaluation.batch import run_questions
 from engine.evaluation.corpora import documents
 from engine.evaluation.lines import replacing
-from engine.evaluation.measures import evaluate, parse_measures
+from engine.evaluation.measures import evaluate
 from engine.evaluation.protocols import MTEB, BenchmarkTable, Protocol, Row, Task, protocol_of, published, tasks
 from engine.evaluation.rerank import CorpusPassages, rerank
 from engine.evaluation.runs import Run, read_run
@@ -108,10 +108,6 @@ class _Bench:
             notices += (notice, *warnings)
         elif task.candidates is not None:
             notices += ("not measured: no reranker was given",)
-        if task.candidates is None:
-            cutoffs = parse_measures(self.protocol.measures)
-            deeper = [name for name, one in cutoffs.items() if one.params.get("cutoff", 0) > self.depth]
-            notices += tuple(f"{name} is of {self.depth:,} candidates alone" for name in deeper)
         return (*rows, *(published(task.cards) if task.cards else ())), notices
 
     @property

@@ -1,6 +1,7 @@
 """Measures of runs against qrels, by ir-measures; what is missing is counted and scores zero."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,6 +37,8 @@ class Evaluation:
         unanswered: questions of the qrels without a result in the run; they score zero.
         unjudged: questions of the run that the qrels do not have; they are left out.
         without_relevant: questions whose qrels hold no relevant document; they score zero, as in trec_eval.
+        cut_at: documents of each question that the run ends at; 0 where most rankings end before the longest.
+        beyond: measures with a cutoff beyond that.
     """
 
     run: str
@@ -44,6 +47,8 @@ class Evaluation:
     unanswered: tuple[str, ...] = ()
     unjudged: tuple[str, ...] = ()
     without_relevant: tuple[str, ...] = ()
+    cut_at: int = 0
+    beyond: tuple[str, ...] = ()
 
     @property
     def means(self) -> dict[str, float]:
@@ -58,11 +63,14 @@ class Evaluation:
             (self.unjudged, "of the run that the qrels do not have: left out"),
             (self.without_relevant, "without a relevant document in the qrels: scored zero"),
         )
-        return tuple(
+        told = [
             f"{self.run}: {len(missing)} question{'s' * (len(missing) > 1)} {what} (such as {missing[0]})"
             for missing, what in reasons
             if missing
-        )
+        ]
+        if self.beyond:
+            told.append(f"{self.run}: {' '.join(self.beyond)} of the {self.cut_at:,} documents that the run ends at")
+        return tuple(told)
 
     def to_frame(self) -> "pandas.DataFrame":
         """A DataFrame with a row for each question and a column for each measure."""
@@ -138,6 +146,7 @@ def evaluate(
     row = {question: index for index, question in enumerate(questions)}
     for question, name, value in _measured(parsed, qrels, run):
         scores[name][row[question]] = value
+    cut_at = _cut_at(run)
     return Evaluation(
         run=run.name,
         questions=questions,
@@ -145,7 +154,19 @@ def evaluate(
         unanswered=unanswered,
         unjudged=tuple(question for question in run if question not in qrels),
         without_relevant=tuple(q for q, grades in qrels.items() if all(grade < 1 for grade in grades.values())),
+        cut_at=cut_at,
+        beyond=tuple(name for name, one in parsed.items() if 0 < cut_at < one.params.get("cutoff", 0)),
     )
+
+
+def _cut_at(run: Run) -> int:
+    """How many documents of each question a run was cut at; 0 where most rankings are shorter, or hold all there is."""
+    lengths = Counter(len(ranked.documents) for ranked in run.values())
+    longest = max(lengths, default=0)
+    if lengths[longest] * 2 <= len(run):
+        return 0
+    whole = next(set(ranked.documents) for ranked in run.values() if len(ranked.documents) == longest)
+    return 0 if all(whole.issuperset(ranked.documents) for ranked in run.values()) else longest
 
 
 def as_run(run: Run | str | Path | Mapping[str, Mapping[str, float]]) -> Run:

@@ -1,6 +1,8 @@
 """Where the commands write: results to stdout, all else to stderr, a line each."""
 
+import os
 import sys
+from contextlib import contextmanager
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -8,10 +10,12 @@ from engine.terminal.sanitise import sanitise, sanitise_line
 from engine.terminal.style import Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import IO
 
-__all__ = ["complain", "note", "remark", "report", "say", "say_table", "say_to_a_program"]
+_CLEARED = "\r\x1b[K"
+
+__all__ = ["awaited", "complain", "note", "remark", "report", "say", "say_table", "say_to_a_program"]
 
 
 def say(text: str) -> None:
@@ -37,6 +41,22 @@ def complain(text: str, stream: "IO[str] | None" = None) -> None:
         line = fill(line, Style.of(stream).width, break_long_words=False, break_on_hyphens=False)
     stream.write(f"{line}\n")
     stream.flush()
+
+
+@contextmanager
+def awaited(what: str, stream: "IO[str] | None" = None) -> "Iterator[None]":
+    """Say on a terminal, on a line that goes when it ends, what takes so long; stderr where no stream is given."""
+    stream = stream or sys.stderr
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    stream.write(what)
+    stream.flush()
+    try:
+        yield
+    finally:
+        stream.write(_CLEARED)
+        stream.flush()
 
 
 def note(lines: "Iterable[str]") -> None:

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 from engine.errors import FouilleError, InvalidOption
 from engine.records import Hit, SearchOptions, SearchResult
 from engine.terminal.given import as_the_collection_can, filters, nothing_found
-from engine.terminal.output import complain
+from engine.terminal.output import awaited, complain
 from engine.terminal.render import render, timing
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import PLAIN, Style
@@ -101,7 +101,8 @@ class Shell:
         command.run(self, _unquoted(argument.strip()))
 
     def _search(self, question: str) -> None:
-        result = self.collection.search(question, self.options)
+        with awaited("searching…", self.err):
+            result = self.collection.search(question, self.options)
         self.last, self._asked = result, self.options
         # The same notice at every question would only hide the answers.
         for notice in result.notices:

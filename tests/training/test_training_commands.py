@@ -89,6 +89,13 @@ def test_help_names_every_preset_and_there_is_a_flag_for_every_number(kind: str)
         assert f"--{field.replace('_', '-')}" in shown
 
 
+def test_train_alone_shows_its_help() -> None:
+    done = CliRunner().invoke(app, ["train"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "cross-encoder" in done.stdout
+    assert "bi-encoder" in done.stdout
+
+
 def test_command_refuses_bad_data_before_it_trains(tiny: SimpleNamespace, data: Path, tmp_path: Path) -> None:
     with data.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"question": "q", "passages": ["a", "b"], "labels": [1, 2]}) + "\n")

@@ -228,8 +228,7 @@ def test_small_dev_runs_from_start_to_end_in_two_tables(mmarco: Path, reranker: 
     full, given = benchmark("mmarco-fr-small-dev", tmp_path, reranker=reranker, data=mmarco, depth=30)
     assert [row.system for row in full.rows] == ["bm25", "bm25 + reranker"]
     assert full.rows[0].values["MRR@10"] > 50
-    assert "R@100 is of 30 candidates alone" in full.notices
-    assert not any("candidates alone" in notice for notice in given.notices)
+    assert any("R@100" in notice and "of the 30 documents that the run ends at" in notice for notice in full.notices)
     assert [row.published for row in given.rows] == [False, True, True]
     assert given.rows[0].values["R@1000"] == 100
     assert given.rows[1].values["MRR@10"] == 34.26

@@ -48,7 +48,7 @@ def test_question_without_results_scores_zero_and_is_counted() -> None:
     assert found.means["MRR@10"] == pytest.approx(1 / 3)
     assert found.unanswered == ("q2",)
     assert found.without_relevant == ("q3",)
-    assert len(found.warnings) == 2
+    assert len(found.warnings) == 3
 
 
 def test_question_of_the_run_without_qrels_is_counted_and_changes_nothing() -> None:
@@ -72,6 +72,16 @@ def test_default_measures_are_all_known_and_keep_their_names() -> None:
 def test_comma_within_parentheses_parts_no_measures() -> None:
     names = "P(rel=1,judged_only=True)@5"
     assert list(parse_measures(f"AP, {names},RR")) == ["AP", names, "RR"]
+
+
+def test_measure_deeper_than_the_run_is_told_of() -> None:
+    run = {f"q{at}": {f"d{place}": -float(place) for place in range(at, at + 5)} for at in (1, 2, 3)}
+    found = evaluate(Run(run, name="r"), QRELS, "nDCG@5 R@100 nDCG@10 AP")
+    assert found.warnings[-1] == "r: R@100 nDCG@10 of the 5 documents that the run ends at"
+    shorter = {question: dict(list(scored.items())[: 3 + at]) for at, (question, scored) in enumerate(run.items())}
+    assert not any("ends at" in line for line in evaluate(Run(shorter), QRELS, "R@100").warnings)  # it found no more
+    everything = dict.fromkeys(run, run["q1"])
+    assert not any("ends at" in line for line in evaluate(Run(everything), QRELS, "R@100").warnings)  # there is no more
 
 
 def test_seed_below_zero_is_an_error() -> None:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from engine.terminal.output import complain
+from engine.terminal.output import awaited, complain
 
 LONG = "/un/chemin/assez-long/vers/un/fichier.jsonl:12: this line holds no text that could be indexed (give one)"
 
@@ -28,3 +28,20 @@ def test_a_terminal_breaks_an_error_between_words_alone(monkeypatch: pytest.Monk
     assert " ".join(lines) == f"fouille: {LONG}"
     assert len(lines) > 2
     assert all(len(line) <= 40 or " " not in line for line in lines)
+
+
+def test_what_takes_long_is_told_of_on_a_terminal_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with pytest.raises(ValueError, match="no"), awaited("searching…", stream):
+        assert stream.getvalue() == "searching…"
+        raise ValueError("no")
+    assert stream.getvalue() == "searching…\r\x1b[K"
+
+
+def test_a_program_is_told_nothing_of_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    for stream in (io.StringIO(), Terminal()):
+        with awaited("searching…", stream):
+            pass
+        assert stream.getvalue() == ""
