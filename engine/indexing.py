@@ -5,6 +5,7 @@ was interrupted is found by comparing the two, so the next writer completes it a
 """
 
 import json
+import shlex
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -78,15 +79,24 @@ def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
 
 
 def of_another_source(
-    catalog: Catalog, document: Document, known: Entry | None, source: int | None, abandoned: Set[int]
+    catalog: Catalog, item: Accepted, known: Entry | None, source: int | None, abandoned: Set[int]
 ) -> Rejection | None:
     """A rejection where another source owns the key: it would otherwise be replaced in silence.
 
-    What a source brought that is no longer where it was is handed over: it may have been moved.
+    What a source brought that is no longer where it was, another may take over as it is: it was moved. What says
+    something else may have been edited since, or be another document of the same id.
     """
-    if known is None or known.source == source or known.source in abandoned:
+    if known is None or known.source == source:
         return None
-    return Rejection(document.key, f"another source, {catalog.source_name(known.source)}, already brought this key")
+    name = catalog.source_name(known.source)
+    if known.source not in abandoned:
+        return Rejection(item.document.key, f"another source, {name}, already brought this key")
+    if known.hash == item.content_hash:
+        return None
+    way_out = f"fouille remove {shlex.quote(name)} makes room"
+    return Rejection(
+        item.document.key, f"another source, {name}, which is gone, brought something else under this key; {way_out}"
+    )
 
 
 def stop_at_first(
@@ -103,8 +113,8 @@ def stop_at_first(
     """
     for item in checked(incoming, seen):
         if isinstance(item, Accepted):
-            key = item.document.key
-            rejection = of_another_source(catalog, item.document, catalog.entries([key]).get(key), source, abandoned)
+            known = catalog.entries([item.document.key]).get(item.document.key)
+            rejection = of_another_source(catalog, item, known, source, abandoned)
         else:
             rejection = item
         if rejection:
@@ -218,9 +228,10 @@ class Intake:
         counts = AddReport()
         with self.catalog.change() as change:
             known = self.catalog.entries([document.key for document, _ in group])
-            for document, content_hash in group:
+            for item in group:
+                document, content_hash = item
                 entry = known.get(document.key)
-                if rejection := of_another_source(self.catalog, document, entry, source, self.abandoned):
+                if rejection := of_another_source(self.catalog, item, entry, source, self.abandoned):
                     counts.reject(rejection)
                 elif entry is not None and (entry.hash, entry.source) == (content_hash, source):
                     counts.unchanged += 1

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import IO
 
-_CLEARED = "\r\x1b[K"
-
 __all__ = ["awaited", "complain", "note", "remark", "report", "say", "say_table", "say_to_a_program"]
+
+_CLEARED = "\r\x1b[K"
 
 
 def say(text: str) -> None:

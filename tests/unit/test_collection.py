@@ -879,6 +879,26 @@ def test_records_of_a_source_that_was_moved_are_the_new_one_s(collection, tmp_pa
     assert keys(collection.search("chat", FIRST)) == ["chat"]
 
 
+def test_what_a_source_that_is_gone_brought_is_not_replaced_by_something_else(collection, tmp_path):
+    (tmp_path / "un.jsonl").write_text('{"_id": "1", "text": "Le chat dort."}\n{"_id": "2", "text": "Le lion rugit."}')
+    collection.update([open_source(str(tmp_path / "un.jsonl"))])
+    (tmp_path / "un.jsonl").unlink()
+    (tmp_path / "deux.jsonl").write_text('{"_id": "1", "text": "Autre chose."}\n{"_id": "2", "text": "Le lion rugit."}')
+    report = collection.update([open_source(str(tmp_path / "deux.jsonl"))])
+    assert (report.updated, [str(one) for one in report.rejections]) == (
+        1,
+        [
+            "1: another source, un.jsonl, which is gone, brought something else under this key; "
+            "fouille remove un.jsonl makes room"
+        ],
+    )
+    assert collection.document("1").text == "Le chat dort."
+    with pytest.raises(DocumentError, match="which is gone"):
+        collection.update([open_source(str(tmp_path / "deux.jsonl"))], strict=True)
+    collection.delete(collection.keys_of("un.jsonl"))
+    assert collection.update([open_source(str(tmp_path / "deux.jsonl"))]).added == 1
+
+
 def test_a_glob_that_is_too_complex_is_the_askers_mistake(collection):
     collection.add(ANIMALS)
     with pytest.raises(InvalidOption, match="cannot be asked of the catalog"):
