@@ -2,6 +2,8 @@
 
 import json
 import os
+import string
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,14 +47,18 @@ def shared() -> Path:
 
 
 def _tokenizer(text: str):
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - a piece, not a password
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    # Not trained: where pieces are as frequent, a trainer takes others in every process, and a test others with them.
+    words = Counter(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters = sorted({*string.ascii_lowercase, *string.digits, *"".join(words)})
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=specials, show_progress=False)
-    tokenizer.train_from_iterator([text], trainer)
+    pieces = [*specials, *letters, *(f"##{letter}" for letter in letters), *sorted(words, key=lambda w: (-words[w], w))]
+    vocabulary = {piece: number for number, piece in enumerate(list(dict.fromkeys(pieces))[:400])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a piece, not a password
+    tokenizer.add_special_tokens(specials)
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
