@@ -1,7 +1,10 @@
 import json
 import sys
 from collections import Counter
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from engine.errors import DeviceError, InvalidOption, ModelDamaged, ModelUnsuppo
 from engine.models import device as devices
 from engine.models import planner
 from engine.models import runtime as runtimes
-from engine.models.architecture import read_architecture
+from engine.models.architecture import Task, read_architecture
 from engine.models.attention import (
     BucketedAttention,
     PackedBounds,
@@ -293,6 +296,63 @@ def test_attention_on_a_gpu_takes_only_kernels_that_fit(monkeypatch: pytest.Monk
     assert isinstance(choose_attention(gpu, torch.float32, 64), BucketedAttention)
     monkeypatch.setattr(varlen, "varlen_attn", of_old)
     assert isinstance(choose_attention(gpu, torch.float16, 64), BucketedAttention)
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
+@pytest.mark.parametrize("task", ["classify", "embed"])
+@pytest.mark.parametrize("attention", ["length buckets", "torch's kernel"])
+def test_a_gpu_is_asked_nothing_while_a_batch_runs(attention: str, task: Task, kind: str, tmp_path: Path) -> None:
+    """On the meta device a tensor left on the host, or a value that the host would wait for, is an error."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    config = {"model_type": kind, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 50}
+    config |= {"intermediate_size": 128, "max_position_embeddings": 42, "type_vocab_size": 2, "id2label": {"0": "r"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    architecture = read_architecture(tmp_path, task)
+    elsewhere = torch.device("meta")
+    encoder = Encoder(
+        architecture,
+        {name: torch.zeros(shape) for name, (_, shape) in expected_tensors(architecture, "").items()},
+        device=elsewhere,
+        dtype=torch.float16,
+        attention=BucketedAttention(0.25)
+        if attention == "length buckets"
+        else VarlenAttention("varlen", partial(varlen_attn, scale=1.0)),
+        make_affine=choose_affine(elsewhere, torch.float16),
+    )
+    tokens = torch.zeros(sum(LENGTHS), dtype=torch.int32, device=elsewhere)
+    here = bounds_of(LENGTHS)
+    packed = PackedBounds(here.bounds, here.starts.to(elsewhere), here.longest)
+    found = encoder(tokens, tokens, tokens if kind == "bert" else None, packed)
+    width = architecture.labels if task == "classify" else architecture.hidden
+    assert (found.shape, found.dtype, found.device) == ((len(LENGTHS), width), torch.float32, elsewhere)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_batch_goes_to_a_gpu_and_back_in_one_copy_each(
+    folder: Path, typed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path for CUDA, run on a CPU: copies are pinned in name only, and there is no stream to wait for."""
+    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+    batch = batch_of(LENGTHS)
+    if typed:
+        batch = PackedBatch(batch.tokens, np.zeros_like(batch.tokens), batch.starts, batch.longest)
+    expected = runtime.run(batch)
+    pinned: list[torch.Tensor] = []
+    empty = torch.empty
+
+    def noted(*size: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        made = empty(*size, **options)
+        if pin_memory:
+            pinned.append(made)
+        return made
+
+    monkeypatch.setattr(torch, "empty", noted)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(record=lambda: None, synchronize=lambda: None))
+    handle = runtime._on_cuda(next(runtime._turns), batch)
+    assert [len(copy) for copy in pinned] == [len(batch.starts) + (2 + typed) * len(batch.tokens), len(LENGTHS)]
+    np.testing.assert_allclose(runtime.collect(handle), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("activation", [None, "gelu", "gelu_tanh", "relu", "tanh"])
