@@ -30,7 +30,7 @@ from engine.terminal.given import (
     without_effect,
 )
 from engine.terminal.interrupts import put_off_in_imports
-from engine.terminal.output import awaited, complain, remark, report, say, say_to_a_program
+from engine.terminal.output import awaited, complain, counted, remark, report, say, say_to_a_program
 from engine.terminal.sanitise import sanitise_line
 from engine.terminal.style import Style
 
@@ -48,6 +48,7 @@ app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,  # plain help starts three times faster
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100},
 )
 
 
@@ -141,7 +142,7 @@ def index(
         raise typer.Exit(ERROR)
 
 
-@app.command(epilog='\b\nExample:\n  fouille search "comment figer la première ligne ?" -c aide -k 5 --in "*/scalc/*"')
+@app.command(epilog='\b\nExample:\n  fouille search "comment le savon lave-t-il ?" -c guide -k 5 --in "*/sciences/*"')
 def search(
     context: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know, in quotes.")],
@@ -211,7 +212,7 @@ def _show(result: SearchResult, output: str, qid: str, *, full: bool, explain: b
         say_to_a_program(text)
 
 
-@app.command(epilog="\b\nExample:\n  fouille shell -c aide")
+@app.command(epilog="\b\nExample:\n  fouille shell -c guide")
 def shell(
     context: typer.Context,
     collection: flag.Collection = None,
@@ -249,7 +250,7 @@ def shell(
         session.collection.close()
 
 
-@app.command(epilog='\b\nExample:\n  fouille remove "aide/brouillons/*" -c aide')
+@app.command(epilog='\b\nExample:\n  fouille remove "documents/musique/*" -c guide')
 def remove(
     context: typer.Context,
     keys: Annotated[list[str], typer.Argument(metavar="KEY|GLOB...", help="Documents' keys, or globs over them.")],
@@ -265,16 +266,19 @@ def remove(
                 complain(not_there(target, wanted))
             chosen.update(found)
         removed = target.delete(sorted(chosen))
-    say(f"removed {removed:,} document{'' if removed == 1 else 's'}")
+    say(f"removed {counted(removed, 'document')}")
     if not removed:
         raise typer.Exit(NO_HIT)
 
 
-@app.command("list", epilog='\b\nExample:\n  fouille list --format json\n  fouille list -c aide --in "aide/scalc/*"')
+@app.command("list", epilog='\b\nExample:\n  fouille list --format json\n  fouille list -c guide --in "*/sciences/*"')
 def list_(
     context: typer.Context, collection: flag.Collection = None, keys: flag.In = None, output: flag.AsJson = "text"
 ) -> None:
-    """List the collections in the user's data folder, or with -c or --in the keys of one's documents."""
+    """List collections, or the keys of one's documents.
+
+    Without -c or --in: the collections in the user's data folder.
+    """
     if collection is None and keys is None:
         _list_collections(output)
     else:
@@ -306,7 +310,7 @@ def _list_keys(context: typer.Context, glob: str | None, output: str) -> None:
         raise typer.Exit(NO_HIT)
 
 
-@app.command(epilog="\b\nExample:\n  fouille info -c aide")
+@app.command(epilog="\b\nExample:\n  fouille info -c guide")
 def info(context: typer.Context, collection: flag.Collection = None, output: flag.AsJson = "text") -> None:
     """Say what a collection holds, and whether an index lags."""
     from engine.terminal.tables import pairs
@@ -316,7 +320,7 @@ def info(context: typer.Context, collection: flag.Collection = None, output: fla
     report(record, output, partial(pairs, record))
 
 
-@app.command(epilog="\b\nExample:\n  fouille show documents/libreoffice/main0501.html -c aide")
+@app.command(epilog="\b\nExample:\n  fouille show documents/sciences/savon.md -c guide")
 def show(
     context: typer.Context,
     key: Annotated[str, typer.Argument(metavar="KEY", help="The document's key, as a search shows it.")],
@@ -334,7 +338,7 @@ def show(
     report(document_record(found), output, partial(document, found))
 
 
-@app.command(epilog="\b\nExample:\n  fouille verify -c aide && echo sound")
+@app.command(epilog="\b\nExample:\n  fouille verify -c guide && echo sound")
 def verify(context: typer.Context, collection: flag.Collection = None, output: flag.AsJson = "text") -> None:
     """Check that a collection's parts agree.
 
@@ -371,7 +375,7 @@ app.add_typer(
 
 @models.callback()
 def list_models(context: typer.Context, output: flag.AsJson = "text") -> None:
-    """List the models known by name, how they compare, and where each lies."""
+    """List known models: how they compare, where each lies."""
     from engine.terminal.known_models import models_record, render
 
     if context.invoked_subcommand is None:
@@ -384,7 +388,7 @@ def export(
     name: flag.ModelName,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="To make; must not exist, or be empty.")],
 ) -> None:
-    """Write a model out as sentence-transformers and transformers load it."""
+    """Write a model out for sentence-transformers and transformers."""
     from engine.models.export import export as write_out
 
     say(f"wrote {sanitise_line(str(write_out(name, folder)))}")

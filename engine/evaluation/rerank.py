@@ -238,7 +238,7 @@ def _weight(reranker: "CrossEncoder", interpolate: float | None) -> float:
 
 def _notices(run: Run, questions: Sequence[Question]) -> tuple[str, ...]:
     without = sum(question.id not in run for question in questions)
-    return (f"{without} questions have no candidate in {run.name}: nothing to rerank",) if without else ()
+    return (f"questions without a candidate in {run.name}: {without:,} of {len(questions):,}",) if without else ()
 
 
 def iter_reranked(

@@ -127,25 +127,47 @@ Collection = Annotated[
 ]
 FirstStageOption = Annotated[
     records.FirstStage | None,
-    typer.Option("--first-stage", metavar="STAGE", help="bm25, dense or hybrid (both, fused)."),
+    typer.Option(
+        "--first-stage",
+        metavar="STAGE",
+        help="bm25, dense or hybrid (both, fused). [default: the collection's, else hybrid]",
+    ),
 ]
 Encoder = Annotated[
     str | None,
-    typer.Option("--encoder", metavar="MODEL", help="Bi-encoder: a name or a folder.", autocompletion=_encoders),
+    typer.Option(
+        "--encoder",
+        metavar="MODEL",
+        help="Bi-encoder: a name or a folder. [default: the collection's, else what ships]",
+        autocompletion=_encoders,
+    ),
 ]
 Reranker = Annotated[
     str | None,
-    typer.Option("--reranker", metavar="MODEL", help="Cross-encoder: a name or a folder.", autocompletion=_rerankers),
+    typer.Option(
+        "--reranker",
+        metavar="MODEL",
+        help="Cross-encoder: a name or a folder. [default: the collection's, else what ships]",
+        autocompletion=_rerankers,
+    ),
 ]
-Device = Annotated[str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 …")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda, cuda:1 … [default: auto]"
+    ),
+]
 Precision = Annotated[
     _PRECISIONS | None,
-    typer.Option("--precision", metavar="PRECISION", help="auto, fp32, bf16, fp16 or int8."),
+    typer.Option("--precision", metavar="PRECISION", help="auto, fp32, bf16, fp16 or int8. [default: auto]"),
 ]
 BatchTokens = Annotated[
-    int | None, typer.Option("--batch-tokens", metavar="N", help="Tokens in a batch of the models.", show_default=False)
+    int | None,
+    typer.Option("--batch-tokens", metavar="N", help="Tokens in a batch of the models. [default: the device's]"),
 ]
-MaxLength = Annotated[int | None, typer.Option("--max-length", metavar="N", help="Tokens that the reranker reads.")]
+MaxLength = Annotated[
+    int | None, typer.Option("--max-length", metavar="N", help="Tokens that the reranker reads. [default: its own]")
+]
 
 ModelName = Annotated[
     str, typer.Argument(metavar="NAME", help="A model's name, or its folder.", autocompletion=_models)
@@ -154,7 +176,11 @@ ModelName = Annotated[
 # Indexing.
 SplitterOption = Annotated[
     str | None,
-    typer.Option("--splitter", metavar="HOW", help="words:150:30 (words a passage, words shared) or none."),
+    typer.Option(
+        "--splitter",
+        metavar="HOW",
+        help="words:150:30 (words a passage, words shared) or none. [default: words:150:30]",
+    ),
 ]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove what these sources brought and no longer have.")]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Build the collection anew, and swap it in when it is ready.")]
@@ -168,31 +194,40 @@ K = Annotated[int | None, typer.Option("-k", "--k", metavar="N", help="Hits to s
 Candidates = Annotated[
     int | None,
     typer.Option(
-        "--candidates", metavar="N", help="Passages that the reranker reads. [default: its model's, else 100]"
+        "--candidates", metavar="N", help="Passages that the reranker reads. [default: the reranker's, else 100]"
     ),
 ]
-K1 = Annotated[float | None, typer.Option("--k1", metavar="X", help="BM25: how soon a repeated word counts no more.")]
-B = Annotated[float | None, typer.Option("--b", metavar="X", help="BM25: how much long passages pay, 0 to 1.")]
+K1 = Annotated[
+    float | None,
+    typer.Option("--k1", metavar="X", help="BM25: how soon a repeated word counts no more. [default: 1.2]"),
+]
+B = Annotated[
+    float | None, typer.Option("--b", metavar="X", help="BM25: how much long passages pay, 0 to 1. [default: 0.75]")
+]
 Rerank = Annotated[
     bool | None,
     typer.Option("--rerank/--no-rerank", help="Order the candidates by the cross-encoder. [default: if at hand]"),
 ]
 Interpolate = Annotated[
     float | None,
-    typer.Option("--interpolate", metavar="W", help="Weight of the first stage's score beside the cross-encoder's."),
+    typer.Option(
+        "--interpolate",
+        metavar="W",
+        help="Weight of the first stage's score in the order. [default: the reranker's, else 0]",
+    ),
 ]
 LongPassagesOption = Annotated[
     records.LongPassages | None,
-    typer.Option("--long-passages", metavar="HOW", help="truncate, or maxp: score windows and keep the best."),
+    typer.Option(
+        "--long-passages", metavar="HOW", help="truncate, or maxp: score windows and keep the best. [default: truncate]"
+    ),
 ]
 In = Annotated[str | None, typer.Option("--in", metavar="GLOB", help="Only documents whose key matches.")]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="KEY=VALUE", help="Only documents with this metadata; may be repeated."),
 ]
-PerDocument = Annotated[
-    int | None, typer.Option("--per-document", metavar="N", help="Hits from one document at most.", show_default=False)
-]
+PerDocument = Annotated[int | None, typer.Option("--per-document", metavar="N", help="Hits from one document at most.")]
 
 # Showing.
 Format = Annotated[

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import IO
 
-__all__ = ["awaited", "complain", "note", "remark", "report", "say", "say_table", "say_to_a_program"]
+__all__ = ["awaited", "complain", "counted", "note", "remark", "report", "say", "say_table", "say_to_a_program"]
 
 _CLEARED = "\r\x1b[K"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 question`, `2,000 questions`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def say(text: str) -> None:

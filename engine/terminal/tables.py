@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.records import AddReport, Document
+from engine.terminal.output import counted
 from engine.terminal.render import fold
 from engine.terminal.sanitise import sanitise, sanitise_line
 from engine.terminal.style import Style, cell_width
@@ -115,7 +116,7 @@ def _passed_over(skipped: Mapping[str, int], style: Style) -> str:
     kinds = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
     shown = [f"{sanitise_line(name)} {count:,}" for name, count in kinds[:_KINDS_SHOWN]]
     more = ", …" if len(kinds) > _KINDS_SHOWN else ""
-    what = f"{total:,} file{'' if total == 1 else 's'} ({', '.join(shown)}{more})"
+    what = f"{counted(total, 'file')} ({', '.join(shown)}{more})"
     return columns([("passed over", what)], style)
 
 

@@ -171,7 +171,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
     monkeypatch.setattr(Watch, "on_train_begin", pressed)
     done = train("cross-encoder", tiny.reranker, data, tmp_path / "m")
     assert done.exit_code == 130
-    assert "stopped after 1 steps, 4 examples" in done.stderr
+    assert "stopped after 1 step, 4 examples" in done.stderr
     assert "--resume with the same flags goes on" in done.stderr
     monkeypatch.undo()
     assert train("cross-encoder", tiny.reranker, data, tmp_path / "m", "--resume").exit_code == 0

@@ -3,11 +3,14 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import typer
 
 import cli
 from engine.errors import StorageError
@@ -15,7 +18,17 @@ from engine.records import SearchResult
 from engine.terminal import options
 from engine.terminal.given import without_effect
 
-COMMANDS = ("index", "search", "shell", "remove", "list", "info", "show", "verify", "doctor", "models")
+
+def commands(group: Any = None, *names: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command, and of every group."""
+    for name, command in (group or typer.main.get_command(cli.app)).commands.items():
+        yield (*names, name)
+        if hasattr(command, "commands"):
+            yield from commands(command, *names, name)
+
+
+COMMANDS = list(commands())
+GROUPS = [(), *sorted({words[:-1] for words in COMMANDS if len(words) > 1})]
 
 
 def run(*arguments: str) -> int:
@@ -25,16 +38,20 @@ def run(*arguments: str) -> int:
     return ended.value.code
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_s_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, "--help") == 0
-    assert f"Example:\n    fouille {command}" in capsys.readouterr().out
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_s_help_shows_an_example(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words, "--help") == 0
+    assert f"Example:\n    fouille {' '.join(words)}" in capsys.readouterr().out
 
 
-def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    run("--help")
-    shown = capsys.readouterr().out
-    assert all(f"\n  {command} " in shown for command in COMMANDS)
+@pytest.mark.parametrize("words", GROUPS, ids=" ".join)
+def test_help_names_every_command_and_says_in_full_what_it_does(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*words, "--help")
+    listed = capsys.readouterr().out.partition("Commands:")[2]
+    assert all(f"\n  {own[-1]} " in listed for own in COMMANDS if own[:-1] == words)
+    assert "..." not in listed
 
 
 def test_no_command_is_a_usage_error_that_helps(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def test_every_pair_is_scored_with_its_own_passage(tmp_path: Path, corpus: Corpu
         "q2": {"d2": 1.0, "d3": 0.0, "d1": 0.0},
     }
     assert (report.questions, report.pairs, report.passages, report.truncated) == (2, 7, 4, 2)
-    assert report.notices == ("1 questions have no candidate in bm25: nothing to rerank",)
+    assert report.notices == ("questions without a candidate in bm25: 1 of 3",)
 
 
 def test_each_passage_is_tokenised_once_across_windows(

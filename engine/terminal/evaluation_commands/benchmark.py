@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from engine.records import FirstStage
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.evaluation_commands.rerank import cross_encoder
@@ -50,7 +51,10 @@ def benchmark(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FOLDER", help="A copy of mMARCO, see below; else downloaded.")
     ] = None,
-    first_stage: flag.FirstStageOption = None,
+    first_stage: Annotated[
+        FirstStage | None,
+        typer.Option("--first-stage", metavar="STAGE", help="bm25, dense or hybrid (both, fused). [default: bm25]"),
+    ] = None,
     encoder: flag.Encoder = None,
     do_rerank: flag.Rerank = None,
     reranker: flag.Reranker = None,
@@ -65,9 +69,9 @@ def benchmark(
     restart: flags.Restart = False,
     output: flags.TableFormat = "text",
 ) -> None:
-    """Run a named protocol from start to end, with the figures that the models' cards publish beside.
+    """Run a named protocol from start to end.
 
-    The first stage is bm25 unless --first-stage says otherwise.
+    The figures that the models' cards publish stand beside.
     """
     from engine.evaluation.benchmark import benchmark as run_protocol
     from engine.evaluation.protocols import protocol_of

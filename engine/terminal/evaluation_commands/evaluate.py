@@ -60,10 +60,11 @@ def evaluate(
         int | None, typer.Option("--seed", metavar="N", help="Seed of the randomisation test. [default: 0]")
     ] = None,
 ) -> None:
-    """Measure runs against judgements, as trec_eval does, and compare them with a baseline.
+    """Measure runs against judgements, as trec_eval does.
 
-    Questions without results score zero and are counted. With a baseline: the paired t-test and the randomisation test,
-    corrected by Holm over every run and measure shown, and † where the latter says p < 0.05.
+    Questions without results score zero and are counted. With a baseline, runs are compared with it: the paired t-test
+    and the randomisation test, corrected by Holm over every run and measure shown, and † where the latter says p <
+    0.05.
     """
     from engine.evaluation.measures import evaluate as measure
     from engine.evaluation.measures import parse_measures

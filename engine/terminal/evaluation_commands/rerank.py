@@ -14,7 +14,7 @@ from engine.settings import Settings, model_name
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.given import open_collection, settings_of
-from engine.terminal.output import note
+from engine.terminal.output import counted, note
 from engine.terminal.progress import LOADING, progress
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ def rerank(
     tag: flags.Tag = "fouille",
     restart: flags.Restart = False,
 ) -> None:
-    """Rerank any system's run over a collection or a corpus: all pairs in one stream of full batches."""
+    """Rerank any system's run over a collection or a corpus.
+
+    All pairs go to the model in one stream of full batches.
+    """
     from engine.evaluation.qrels import read_qrels
     from engine.evaluation.questions import read_questions
     from engine.evaluation.rerank import rerank as rerank_run
@@ -85,13 +88,10 @@ def rerank(
         )
     note(done.notices)
     if done.resumed:
-        note([f"went on after {done.resumed:,} questions reranked before"])
-    note(
-        [
-            f"{done.questions:,} questions, {done.pairs:,} pairs, {done.passages:,} passages, {done.truncated:,} pairs "
-            f"truncated, {done.pairs_per_second:,.0f} pairs/s: {file}"
-        ]
-    )
+        note([f"went on after {counted(done.resumed, 'question')} reranked before"])
+    sizes = ((done.questions, "question"), (done.pairs, "pair"), (done.passages, "passage"), (done.truncated, "pair"))
+    made = ", ".join(counted(*size) for size in sizes)
+    note([f"{made} truncated, {done.pairs_per_second:,.0f} pairs/s: {file}"])
 
 
 @contextmanager

@@ -9,12 +9,12 @@ import typer
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.given import as_the_collection_can, open_collection, search_options, settings_of
-from engine.terminal.output import note
+from engine.terminal.output import counted, note
 from engine.terminal.progress import progress
 
 __all__ = ["EXAMPLE", "run"]
 
-EXAMPLE = "\b\nExample:\n  fouille run questions.tsv -c aide -o bm25.trec --first-stage bm25 --no-rerank"
+EXAMPLE = "\b\nExample:\n  fouille run questions.tsv -c guide -o bm25.trec --first-stage bm25 --no-rerank"
 
 
 def run(
@@ -46,9 +46,10 @@ def run(
     tag: flags.Tag = "fouille",
     restart: flags.Restart = False,
 ) -> None:
-    """Search for many questions and write a TREC run, each document once.
+    """Search for many questions and write a TREC run.
 
-    An interrupted run goes on where it stopped. What made the run stands in a JSON file beside it.
+    A run names each document once. An interrupted run goes on where it stopped. What made the run stands in a JSON file
+    beside it.
     """
     from engine.evaluation.batch import run_questions
     from engine.evaluation.qrels import read_qrels
@@ -63,9 +64,10 @@ def run(
         done = run_questions(target, asked, file, options, tag=tag, restart=restart, progress=report)
     note(done.notices)
     if done.resumed:
-        note([f"went on after {done.resumed:,} questions answered before"])
+        note([f"went on after {counted(done.resumed, 'question')} answered before"])
     if done.without_hits:
-        note([f"{done.without_hits:,} questions without a hit: no line in the run"])
+        note([f"{counted(done.without_hits, 'question')} without a hit: no line in the run"])
     speed = done.questions / done.seconds if done.seconds else 0.0
     answered = f"{done.first_stage}, reranked by {done.reranker}" if done.reranker else done.first_stage
-    note([f"{done.questions:,} questions, {done.lines:,} lines ({answered}), {speed:,.1f} questions/s: {file}"])
+    made = f"{counted(done.questions, 'question')}, {counted(done.lines, 'line')} ({answered})"
+    note([f"{made}, {speed:,.1f} questions/s: {file}"])

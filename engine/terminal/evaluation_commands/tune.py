@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLE", "tune"]
 
-EXAMPLE = "\b\nExample:\n  fouille tune -c aide --questions dev.tsv --qrels dev.qrels"
+EXAMPLE = "\b\nExample:\n  fouille tune -c guide --questions dev.tsv --qrels dev.qrels"
 
 
 def tune(
@@ -40,8 +40,9 @@ def tune(
     store: Annotated[bool, typer.Option("--store/--dry-run", help="Store the chosen values, or only show.")] = True,
     output: flags.TableFormat = "text",
 ) -> None:
-    """Choose k1, b, the fusion's weight, candidates and the interpolation's weight on dev questions.
+    """Choose a collection's parameters on dev questions.
 
+    They are k1, b, the fusion's weight, candidates and the interpolation's weight.
     A stage's values are stored where questions that had no part in the choice confirm them (cross-validation). They are
     the collection's: tuned for another first stage or reranker than its own, they can only be shown.
     """

@@ -14,7 +14,7 @@ def mount(app: typer.Typer) -> None:
     training.callback()(_train)
     training.command("cross-encoder", epilog=train.CROSS_ENCODER)(train.cross_encoder)
     training.command("bi-encoder", epilog=train.BI_ENCODER)(train.bi_encoder)
-    app.add_typer(training, name="train")
+    app.add_typer(training, name="train", epilog=train.EXAMPLE)
     app.command(epilog=mine.EXAMPLE)(mine.mine)
     app.command("prune-vocabulary", epilog=prune_vocabulary.EXAMPLE)(prune_vocabulary.prune_vocabulary)
 

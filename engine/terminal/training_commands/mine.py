@@ -14,12 +14,12 @@ from engine.records import SearchOptions
 from engine.terminal import options as flag
 from engine.terminal.evaluation_commands import flags
 from engine.terminal.given import as_the_collection_can, open_collection, settings_of
-from engine.terminal.output import note
+from engine.terminal.output import counted, note
 from engine.terminal.progress import progress
 
 __all__ = ["EXAMPLE", "mine"]
 
-EXAMPLE = "\b\nExample:\n  fouille mine train.tsv --qrels train.qrels -c aide -o mined.jsonl.gz --ranks 5-100"
+EXAMPLE = "\b\nExample:\n  fouille mine train.tsv --qrels train.qrels -c guide -o mined.jsonl.gz --ranks 5-100"
 
 
 def mine(
@@ -45,10 +45,11 @@ def mine(
     batch_tokens: flag.BatchTokens = None,
     max_length: flag.MaxLength = None,
 ) -> None:
-    """Find hard negatives: passages that rank high and that nobody called relevant.
+    """Find hard negatives to train with.
 
-    Each question becomes a group of its relevant documents and of negatives, half of them from the best quarter of the
-    ranks, with the first stage's scores. Likely false negatives are dropped where a reranker is asked for its opinion.
+    They are passages that rank high and that nobody called relevant. Each question becomes a group of its relevant
+    documents and of negatives, half of them from the best quarter of the ranks, with the first stage's scores. Likely
+    false negatives are dropped where a reranker is asked for its opinion.
     """
     from engine.evaluation.lines import replacing
     from engine.evaluation.qrels import read_qrels
@@ -77,13 +78,13 @@ def mine(
         for group in mined(target, asked, judgements, mining, report, reranker=model, progress=bar):
             stream.write(json.dumps(record_of(group), ensure_ascii=False) + "\n")
     counts = (
-        (report.without_positives, "questions left out, whose relevant documents the collection does not have"),
-        (report.without_negatives, "questions left out, for which nothing was left"),
-        (report.copies, "passages dropped whose text is that of a relevant one"),
-        (report.dropped, "passages dropped that the reranker calls relevant"),
+        (report.without_positives, "question", "left out, whose relevant documents the collection does not have"),
+        (report.without_negatives, "question", "left out, for which nothing was left"),
+        (report.copies, "passage", "dropped whose text is that of a relevant one"),
+        (report.dropped, "passage", "dropped that the reranker calls relevant"),
     )
-    note(f"{count:,} {what}" for count, what in counts if count)
-    note([f"{report.questions:,} questions, {report.negatives:,} negatives: {output}"])
+    note(f"{counted(count, what)} {how}" for count, what, how in counts if count)
+    note([f"{counted(report.questions, 'question')}, {counted(report.negatives, 'negative')}: {output}"])
 
 
 def _ranks(text: str) -> tuple[int, int]:

@@ -27,9 +27,10 @@ def prune_vocabulary(
     ],
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
 ) -> None:
-    """Cut a model's vocabulary to what a corpus uses, with tokens and scores on its text unchanged.
+    """Cut a model's vocabulary to what a corpus uses.
 
-    Special tokens, single characters and bytes stay, so that any other text can still be read.
+    Tokens and scores on its text stay as they are. Special tokens, single characters and bytes stay, so that any other
+    text can still be read.
     """
     from engine.training.vocabulary import prune
 

@@ -14,7 +14,7 @@ from engine.records import SearchOptions
 from engine.settings import resolve
 from engine.terminal import options as flag
 from engine.terminal.given import as_the_collection_can, open_collection
-from engine.terminal.output import note
+from engine.terminal.output import counted, note
 from engine.terminal.training_commands import flags
 from engine.terminal.training_commands.bar import Shown, shown_training
 
@@ -44,6 +44,7 @@ Data:
                       a copy of mMARCO: its training triples, or those of FILE (triples of
                       ids, or msmarco-hard-negatives.jsonl.gz)
   With @3 at the end, each of its groups is taken three times in a pass."""
+EXAMPLE = "\b\nExample:\n  fouille train cross-encoder --preset distill --base models/small --data mined.jsonl -o mine"
 CROSS_ENCODER = (
     """\b
 Presets:
@@ -55,10 +56,8 @@ Presets:
   mmarco-l6 and mmarco-me5 are the recipes of the mMARCO-fr model cards.
 """
     + _DATA
-    + """
-\b
-Example:
-  fouille train cross-encoder --preset distill --base models/small --data mined.jsonl -o mine"""
+    + "\n"
+    + EXAMPLE
 )
 BI_ENCODER = (
     """\b
@@ -120,9 +119,10 @@ def cross_encoder(
     licence: flags.Licence = None,
     data_licence: flags.DataLicence = None,
 ) -> None:
-    """Fine-tune a cross-encoder, and write it as sentence-transformers and transformers load it.
+    """Fine-tune a cross-encoder.
 
-    Data is checked before training begins. Ctrl-C saves a checkpoint that --resume goes on from.
+    It is written as sentence-transformers and transformers load it. Data is checked before training begins. Ctrl-C
+    saves a checkpoint that --resume goes on from.
     """
     _train("cross-encoder", context)
 
@@ -171,9 +171,10 @@ def bi_encoder(
     licence: flags.Licence = None,
     data_licence: flags.DataLicence = None,
 ) -> None:
-    """Fine-tune a bi-encoder, and write it as sentence-transformers loads it.
+    """Fine-tune a bi-encoder.
 
-    Data is checked before training begins. Ctrl-C saves a checkpoint that --resume goes on from.
+    It is written as sentence-transformers loads it. Data is checked before training begins. Ctrl-C saves a checkpoint
+    that --resume goes on from.
     """
     _train("bi-encoder", context)
 
@@ -301,7 +302,7 @@ def _summary(report: "TrainReport") -> Iterator[str]:
     from engine.training.card import figures, is_worse
 
     rate = (report.steps - report.first_step) / report.seconds if report.seconds else 0.0
-    done = f"{report.steps:,} steps, {report.examples:,} examples, {rate:,.2f} steps/s"
+    done = f"{counted(report.steps, 'step')}, {counted(report.examples, 'example')}, {rate:,.2f} steps/s"
     if report.interrupted:
         yield f"stopped after {done}; --resume with the same flags goes on: {report.folder}"
         return
