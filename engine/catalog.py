@@ -8,6 +8,7 @@ is visible at S when it was added by then and not yet removed. Removed rows stay
 import json
 import sqlite3
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ INSERT INTO changes VALUES (0, 0);
 """
 
 _PASSAGES = """
-SELECT p.id, d.key, d.title, p.text, p.start, p.end, p.page, p.line, d.metadata
+SELECT p.id, d.key, d.title, p.text, p.start, p.end, p.page, p.line, d.metadata, d.pages
 FROM passages p JOIN documents d ON d.id = p.document
 WHERE p.id IN (SELECT value FROM json_each(?))"""
 
@@ -433,7 +434,9 @@ class Catalog:
         wanted = json.dumps([int(id_) for id_ in ids])
         found = {}
         for row in self._all(_PASSAGES, (wanted,)):
-            passage = Passage(*(*row[:-1], self._json(row[-1])))
+            *_, end, page, _, metadata, pages = row
+            last_page = None if page is None else bisect_right(self._json(pages), end - 1)
+            passage = Passage(*(*row[:-2], self._json(metadata), last_page))
             if not all(isinstance(part, str) for part in (passage.key, passage.title, passage.text)):
                 raise _damaged(self.path, ValueError(f"passage {passage.id} lacks its text"))
             found[passage.id] = passage

@@ -36,6 +36,7 @@ __all__ = ["Intake", "bring_up_bm25", "bring_up_dense", "stop_at_first"]
 TRANSACTION_DOCUMENTS = 2_000
 TRANSACTION_CHARACTERS = 8_000_000
 _TOLD_EVERY = 0.1
+_APART = "of files in a folder or a quoted glob, the name is part of the key"
 
 
 class Accepted(NamedTuple):
@@ -74,7 +75,7 @@ def _reason_to_reject(document: Document, seen: set[str]) -> str | None:
     if not document.key:
         return "no key"
     if document.key in seen:
-        return "a second document with this key in one run"
+        return f"a second document with this key in one run; {_APART}"
     return None if document.text.strip() else EMPTY
 
 
@@ -90,7 +91,7 @@ def of_another_source(
         return None
     name = catalog.source_name(known.source)
     if known.source not in abandoned:
-        return Rejection(item.document.key, f"another source, {name}, already brought this key")
+        return Rejection(item.document.key, f"another source, {name}, already brought this key; {_APART}")
     if known.hash == item.content_hash:
         return None
     way_out = f"fouille remove {shlex.quote(name)} makes room"

@@ -77,7 +77,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A slice of a document: `text == document.text[start:end]`. `id` is the same integer in every index."""
+    """A slice of a document: `text == document.text[start:end]`. `id` is the same integer in every index.
+
+    `page` and `line` are where it begins, from 1, `last_page` where it ends; None where the file has no such.
+    """
 
     id: int
     key: str
@@ -88,6 +91,7 @@ class Passage:
     page: int | None
     line: int | None
     metadata: Mapping[str, Any]
+    last_page: int | None = None
 
     @property
     def input(self) -> str:
@@ -185,6 +189,7 @@ class Hit:
     rerank_logit: float | None = None
     rerank_score: float | None = None
     truncated: bool = False
+    last_page: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

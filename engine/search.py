@@ -460,6 +460,7 @@ def _hits(
             start=passage.start,
             end=passage.end,
             page=passage.page,
+            last_page=passage.last_page,
             line=passage.line,
             metadata=passage.metadata,
             rank=rank,

@@ -28,6 +28,8 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(content))
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+            if content.startswith(b"\xd0\xcf\x11\xe0"):
+                raise Unreadable(f"no {kind}: one with a password, or an older Word file") from error
             raise Unreadable(f"broken {kind}, not a sound zip archive") from error
         if len(self._zip.filelist) > MOST_MEMBERS:
             raise Unreadable(f"broken {kind}, more than {MOST_MEMBERS} members")

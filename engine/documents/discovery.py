@@ -140,7 +140,7 @@ class _Walk:
         for name in entries:
             following = self.pattern.states(states, name)
             questions = is_beir and name in ("queries.jsonl", "queries.jsonl.gz", "qrels")
-            if name.startswith(".") or questions or not following:
+            if name.startswith((".", "~$")) or questions or not following:
                 continue
             yield from self._entry(_Folder(folder / name, prefix + name, rules, following))
 

@@ -41,6 +41,11 @@ class Layout:
             if text[-1] == " ":
                 self._wanted = " "
 
+    def apart(self) -> None:
+        """What follows is no part of the word before it."""
+        if not self._wanted and self._parts and self._parts[-1][-1:].isalnum():
+            self._wanted = " "
+
     def line(self) -> None:
         """What follows starts on a new line."""
         if self._wanted != "\n\n":

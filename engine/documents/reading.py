@@ -81,6 +81,8 @@ def read_records(
         yield Rejection(found.name, error.what)
     except OSError as error:
         yield Rejection(found.name, f"cannot be read, {system_reason(error)}")
+    except Exception as error:  # noqa: BLE001 - as `_read_whole`
+        yield Rejection(found.name, f"the {form.name} reader failed, {type(error).__name__}: {error}")
 
 
 def count_documents(found: Found) -> int:

@@ -13,8 +13,10 @@ _RETURN = re.compile("\r\n?")
 # Canonical reordering takes quadratic time in a run of combining marks; no language stacks this many.
 _MARKS = "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"
 _MARKS_PILED_UP = re.compile(f"[{_MARKS}]{{256}}")
-# Either of them; of most texts this one pass finds that there is nothing to do.
-_UNUSUAL = re.compile(f"[\u00ad\u200b\u2060\ufeff{_MARKS}]")
+# Controls that nobody means: bytes of Windows' cp1252 that passed for latin-1, where ’ and œ stand.
+_MISTAKEN = re.compile("[\u0080-\u009f]")
+# Any of them; of most texts this one pass finds that there is nothing to do.
+_UNUSUAL = re.compile(f"[\u0080-\u009f\u00ad\u200b\u2060\ufeff{_MARKS}]")
 
 
 def check_text(text: str) -> str | None:
@@ -35,10 +37,14 @@ def normalise(text: str) -> str:
     if text.isascii():
         return text
     if _UNUSUAL.search(text):
-        text = _INVISIBLE.sub("", text)
+        text = _INVISIBLE.sub("", _MISTAKEN.sub(_as_cp1252, text))
         if _MARKS_PILED_UP.search(text):
             return text
     return unicodedata.normalize("NFC", text)
+
+
+def _as_cp1252(control: re.Match[str]) -> str:
+    return control.group().encode("latin-1").decode("cp1252", "ignore")
 
 
 def in_one_line(text: str) -> str:

@@ -17,7 +17,7 @@ __all__ = ["FORMATS", "HIT_KEYS", "RUN_TAG", "as_csv", "as_json", "as_jsonl", "a
 RUN_TAG = "fouille"
 
 # What a reader looks for first stands first; the rest follows in the order of the record.
-_FIRST = ("rank", "score", "key", "title", "page", "line", "text", "highlights")
+_FIRST = ("rank", "score", "key", "title", "page", "last_page", "line", "text", "highlights")
 HIT_KEYS = (*_FIRST, *(field.name for field in fields(Hit) if field.name not in _FIRST))
 _CSV_KEYS = tuple(key for key in HIT_KEYS if key not in {"highlights", "metadata"})
 

@@ -185,9 +185,13 @@ SplitterOption = Annotated[
 Prune = Annotated[bool, typer.Option("--prune", help="Remove what these sources brought and no longer have.")]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="Build the collection anew, and swap it in when it is ready.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad document, before anything is written.")]
-IdColumn = Annotated[str | None, typer.Option("--id-column", metavar="NAME", help="CSV, TSV: the documents' keys.")]
-TitleColumn = Annotated[str | None, typer.Option("--title-column", metavar="NAME", help="CSV, TSV: their titles.")]
-TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="CSV, TSV: their texts.")]
+IdColumn = Annotated[
+    str | None, typer.Option("--id-column", metavar="NAME", help="CSV, TSV, JSONL: the documents' keys.")
+]
+TitleColumn = Annotated[
+    str | None, typer.Option("--title-column", metavar="NAME", help="CSV, TSV, JSONL: their titles.")
+]
+TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="CSV, TSV, JSONL: their texts.")]
 
 # Searching.
 K = Annotated[int | None, typer.Option("-k", "--k", metavar="N", help="Hits to show. [default: 10]")]

@@ -140,9 +140,9 @@ def passage(hit: Hit, style: Style, *, full: bool = False) -> list[str]:
 
 
 def place(hit: Hit) -> str:
-    """The page or line where the passage begins, as far as it is known."""
+    """The pages that the passage is on, or the line where it begins, as far as it is known."""
     if hit.page is not None:
-        return f"p. {hit.page}"
+        return f"p. {hit.page}" if hit.last_page in (None, hit.page) else f"p. {hit.page}–{hit.last_page}"
     return "" if hit.line is None else f"l. {hit.line}"
 
 

@@ -45,7 +45,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
     ("line", "expected"),
     [
         (b'{"_id": "1", "text": ', "malformed JSON"),
-        (b'{"_id": "1"}', 'missing field "text"'),
+        (b'{"_id": "1"}', 'missing field "text"; choose with --text-column'),
         (b'{"_id": "1", "text": null}', 'field "text" is not text'),
         (b'{"_id": "1", "text": ["a"]}', 'field "text" is not text'),
         (b'{"_id": true, "text": "a"}', 'field "_id" is not text'),

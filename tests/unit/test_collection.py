@@ -586,11 +586,14 @@ def test_lines_and_pages_name_the_place_of_a_passage(tmp_path):
     paged = Document("pages", text, pages=(0, text.index("Ligne numéro 21")))
     with Collection.create(tmp_path / "c", first_stage="bm25", splitter="words:12:3") as collection:
         collection.add([document, paged])
-        for hit in collection.search("ligne", SearchOptions(k=100, rerank=False)).hits:
+        hits = collection.search("ligne", SearchOptions(k=100, rerank=False)).hits
+        assert {(hit.page, hit.last_page) for hit in hits} == {(None, None), (1, 1), (1, 2), (2, 2)}
+        for hit in hits:
             if hit.key == "lignes":
                 assert hit.line == 1 + text[: hit.start].count("\n")
             else:
                 assert hit.page == (1 if hit.start < paged.pages[1] else 2)
+                assert hit.last_page == (1 if hit.end <= paged.pages[1] else 2)
 
 
 def test_verify_calls_a_fresh_collection_sound(hybrid):

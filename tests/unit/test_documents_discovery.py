@@ -21,7 +21,7 @@ def names(base: Path) -> list[str]:
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
-    assert names(tree(tmp_path, "a.txt", ".b.txt", ".c/d.txt")) == ["a.txt"]
+    assert names(tree(tmp_path, "a.txt", ".b.txt", ".c/d.txt", "~$a.docx")) == ["a.txt"]
 
 
 def test_the_last_pattern_of_the_nearest_ignore_file_decides(tmp_path: Path) -> None:

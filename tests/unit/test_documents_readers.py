@@ -23,7 +23,7 @@ def html(folder: Path, body: str) -> Document:
     return read(folder, "p.html", f"<!DOCTYPE html><html><head><title>T</title></head><body>{body}</body></html>")
 
 
-def packed(**members: str) -> bytes:
+def packed(**members: str | bytes) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, text in members.items():
@@ -43,6 +43,13 @@ def test_text_keeps_its_lines(tmp_path: Path) -> None:
 
 def test_text_is_composed_and_loses_what_nobody_sees(tmp_path: Path) -> None:
     assert read(tmp_path, "a.txt", "e\u0301te\u0301 in\u00advi\u200bsible").text == "été invisible"
+
+
+def test_controls_that_stand_for_characters_of_windows_are_read_as_those(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.txt", "aujourd\x92hui, le c\x9cur\x81").text == "aujourd’hui, le cœur"
+    head, body = "<head><title>L&#146;&eacute;t&eacute;</title></head>", "<body><p>l&#146;an</p></body>"
+    document = read(tmp_path, "p.xhtml", f'<?xml version="1.0"?><html>{head}{body}</html>')
+    assert (document.title, document.text) == ("L’été", "l’an")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +97,13 @@ def test_lists_in_front_matter_are_metadata(tmp_path: Path) -> None:
     assert metadata == {"format": "markdown", "categories": ["droit", "code civil"], "auteurs": ["Zoé", "É. Z."]}
 
 
+def test_quotes_and_comments_in_front_matter_are_those_of_yaml(tmp_path: Path) -> None:
+    lines = ["title: 'L''entretien : s''y préparer' # deux", "lang: fr # français", r'note: "dit \"oui\""', "c: C#"]
+    document = read(tmp_path, "a.md", "\n".join(["---", *lines, "---", "Texte."]))
+    assert document.title == "L'entretien : s'y préparer"
+    assert document.metadata == {"format": "markdown", "lang": "fr", "note": 'dit "oui"', "c": "C#"}
+
+
 @pytest.mark.parametrize("between", ["\nUne introduction.\n\n", "Un texte sans nom.\n", "titre : oui\nEt du texte.\n"])
 def test_text_between_two_rules_is_text(tmp_path: Path, between: str) -> None:
     text = f"---\n{between}---\nSuite.\n"
@@ -101,6 +115,10 @@ def test_text_between_two_rules_is_text(tmp_path: Path, between: str) -> None:
 )
 def test_markdown_takes_its_title_from_the_first_heading(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, "a.md", text).title == "Un bon titre"
+
+
+def test_a_list_above_a_rule_is_no_title(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.md", "- premier\n- second\n---\n\nSuite\n---\n").title == "Suite"
 
 
 def test_a_comment_in_code_is_no_title(tmp_path: Path) -> None:
@@ -223,6 +241,24 @@ def test_xhtml_is_read_as_xml(tmp_path: Path) -> None:
     assert (document.title, document.text) == ("T", "café ici")
 
 
+def test_the_number_of_a_note_is_no_part_of_the_word_before_it(tmp_path: Path) -> None:
+    body = """<p>Le phare brille<a href="#n1">1</a>, dit-on<sup><a href="#n2">2</a></sup> [<a href="#n3">3</a>].</p>
+    <p>Au XIX<sup>e</sup> siècle, 3 km<sup>2</sup>.</p>"""
+    assert html(tmp_path, body).text == "Le phare brille 1, dit-on 2 [3].\n\nAu XIXe siècle, 3 km2."
+
+
+def test_of_alternatives_that_a_script_chooses_among_one_is_read(tmp_path: Path) -> None:
+    choices = '<span><span hidden class="MAC">Commande</span><span hidden>Ctrl</span></span>'
+    assert html(tmp_path, f"<p>Tapez {choices}+F.<span hidden>x</span></p>").text == "Tapez Ctrl+F."
+
+
+def test_a_box_beside_the_text_is_read_and_a_sidebar_of_links_is_not(tmp_path: Path) -> None:
+    prose = "Les abeilles dansent pour dire où se trouvent les fleurs, et à quelle distance de la ruche."
+    links = '<a href="/a">Accueil</a> <a href="/b">Nos autres pages</a> ' * 4
+    boxes = [f'<div class="{kind}">{text}</div>' for kind, text in (("sidebar", prose), ("sidebar", links))]
+    assert html(tmp_path, "".join([*boxes, '<p class="fr-sr-only">nouvelle fenêtre</p>'])).text == prose
+
+
 def test_the_title_is_not_said_twice(tmp_path: Path) -> None:
     assert html(tmp_path, "<h1>T</h1><p>Le texte.</p>").text == "Le texte."
 
@@ -246,6 +282,39 @@ def test_epub_chapters_come_in_reading_order_without_the_table_of_contents(tmp_p
     document = read(tmp_path, "l.epub", packed(**{"META-INF/container.xml": _CONTAINER}, **book))
     assert (document.title, document.text) == ("Livre", "Un\n\nDeux")
     assert document.metadata == {"format": "epub", "author": "Zoé"}
+
+
+def book(**files: str | bytes) -> bytes:
+    """An EPUB of one chapter, `o/a.xhtml`."""
+    package = (
+        '<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>Livre</dc:title></metadata>'
+        '<manifest><item id="a" href="a.xhtml" media-type="application/xhtml+xml"/></manifest>'
+        '<spine><itemref idref="a"/></spine></package>'
+    )
+    return packed(**{"META-INF/container.xml": _CONTAINER, "o/p.opf": package} | files)
+
+
+def test_headers_notes_and_boxes_of_a_book_are_text(tmp_path: Path) -> None:
+    chapter = "<html><body><header><h1>Un</h1></header><p>Le phare.</p><aside><p>Une note.</p></aside></body></html>"
+    assert read(tmp_path, "l.epub", book(**{"o/a.xhtml": chapter})).text == "Un\n\nLe phare.\n\nUne note."
+
+
+def test_a_book_that_is_encrypted_is_rejected_as_such(tmp_path: Path) -> None:
+    (tmp_path / "l.epub").write_bytes(book(**{"o/a.xhtml": bytes(range(256)) * 9, "META-INF/encryption.xml": "<e/>"}))
+    assert [str(item) for item in open_source(str(tmp_path / "l.epub")).read()] == ["l.epub: encrypted EPUB"]
+
+
+def test_odt_leaves_out_what_stands_for_an_image_and_the_notes_of_a_title(tmp_path: Path) -> None:
+    svg = "xmlns:svg='urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0'"
+    names = f"xmlns:office='o' xmlns:text='t' xmlns:draw='d' {svg}"
+    cited = "<text:note-citation>1</text:note-citation><text:note-body><text:p>Voir.</text:p></text:note-body>"
+    heading = f"<text:h/><text:h>Le<text:s/>conseil<text:note>{cited}</text:note></text:h>"
+    image = "<draw:frame><svg:title>Un phare</svg:title><svg:desc>la nuit</svg:desc></draw:frame>"
+    body = f"{heading}<text:p>Avant {image}après, <text:title>Titre</text:title>.</text:p>"
+    content = f"<office:document {names}><office:body><office:text>{body}</office:text></office:body></office:document>"
+    document = read(tmp_path, "d.ott", packed(content_dot_xml=content))
+    assert document.title == "Le conseil"
+    assert document.text == "Le conseil [Voir.]\n\nAvant après, Titre."
 
 
 def test_odt_keeps_headings_lists_and_tables_and_drops_comments(tmp_path: Path) -> None:
@@ -296,6 +365,42 @@ def test_docx_reads_insertions_and_not_deletions(tmp_path: Path) -> None:
     )
     assert document.title == "Le titre"
     assert document.text == "Le titre\n\najouté fin\n\nchamp"
+
+
+def test_docx_of_word_on_the_web_is_read_without_its_table_of_contents(tmp_path: Path) -> None:
+    def paragraph(text: str, style: str) -> str:
+        return f"<w:p><w:pPr><w:pStyle w:val='{style}'/></w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+    body = (
+        paragraph("Congés 3", "TM1")
+        + paragraph("", "Titre1")
+        + paragraph("Règlement", "Titre1")
+        + paragraph("Congés", "Titre2")
+    )
+    notes = (
+        "<w:footnotes xmlns:w='w'><w:footnote><w:p><w:r><w:t>Voir la loi.</w:t></w:r></w:p></w:footnote></w:footnotes>"
+    )
+    main = f"<w:document xmlns:w='w'><w:body>{body}</w:body></w:document>"
+    document = read(tmp_path, "r.docm", packed(**{"word/document2.xml": main, "word/footnotes2.xml": notes}))
+    assert document.title == "Règlement"
+    assert document.text == "Règlement\n\nCongés\n\nVoir la loi."
+
+
+def test_a_word_file_with_a_password_is_told_from_a_broken_one(tmp_path: Path) -> None:
+    (tmp_path / "a.docx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    (tmp_path / "b.docx").write_bytes(b"PK\x03\x04rien")
+    found = [str(item) for item in open_source(str(tmp_path)).read()]
+    assert found == [
+        "a.docx: no DOCX: one with a password, or an older Word file",
+        "b.docx: broken DOCX, not a sound zip archive",
+    ]
+
+
+@pytest.mark.parametrize("name", ["m.eml", "m.msg", "m.mht"])
+def test_mail_is_refused_with_a_way_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("Subject: r=C3=A9union\n\nLa r=C3=A9union est report=C3=A9e.\n")
+    (rejection,) = open_source(str(tmp_path / name)).read()
+    assert "save it as HTML, PDF or text" in str(rejection)
 
 
 # PDF
@@ -354,7 +459,22 @@ def test_pdf_words_cut_at_line_ends_are_mended(tmp_path: Path) -> None:
     assert "celui-là garde" in text
 
 
-@pytest.mark.parametrize("title", ["Microsoft Word - x.doc", "untitled", "rapport.docx", ""])
+def test_pdf_words_keep_the_hyphen_that_they_own(tmp_path: Path) -> None:
+    lines = [
+        "Cette phrase assez longue pour tenir une ligne entière finit par Île-",
+        "de-France, et la deuxième, longue aussi jusqu'au bout, c'est-à-",
+        "dire la suivante, finit tout autant sur un prénom tel que Jean-",
+        "Marie, quand la dernière ne dit que ceci, de la même façon : MAJUS-",
+        "CULES. Et l'on va en Île-de-France.",
+    ]
+    text = " ".join(read(tmp_path, "a.pdf", pdf(lines)).text.split())
+    for expected in ("par Île-de-France,", "c'est-à-dire", "Jean-Marie,", "MAJUSCULES."):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    "title", ["Microsoft Word - x.doc", "untitled", "rapport.docx", "Présentation PowerPoint", "Mise en page 1", ""]
+)
 def test_pdf_titles_left_by_a_program_are_not_taken(tmp_path: Path, title: str) -> None:
     assert read(tmp_path, "mon_rapport.pdf", pdf(["texte"], title=title)).title == "mon rapport"
 
@@ -411,6 +531,29 @@ def test_a_table_without_a_text_column_names_those_it_has(tmp_path: Path) -> Non
     (tmp_path / "t.tsv").write_text("a\tb\n1\t2\n")
     (rejection,) = open_source(str(tmp_path / "t.tsv")).read()
     assert str(rejection) == 't.tsv: no column "text" in its header; choose with --text-column: a, b'
+
+
+def test_empty_rows_and_fields_around_a_table_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id;text;\n1;un;;;\n;;\n ; ;\n2;deux\n")
+    found = list(open_source(str(tmp_path / "t.csv")).read())
+    assert [(item.key, item.text) for item in found if isinstance(item, Document)] == [("1", "un"), ("2", "deux")]
+    assert len(found) == 2
+
+
+def test_a_table_whose_lines_end_in_a_return_alone_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id;text\r1;un\r")
+    (tmp_path / "b.csv").write_bytes(b"id;text\n1;un\n")
+    rejected, read_one = open_source(str(tmp_path)).read()
+    assert str(rejected) == "a.csv: its lines end in a carriage return alone: save it as CSV UTF-8"
+    assert isinstance(read_one, Document)
+
+
+def test_jsonl_may_name_its_fields_in_french(tmp_path: Path) -> None:
+    rows = ['{"identifiant": 7, "titre": "Un", "texte": "Le chat."}', '{"id": "8", "corps": "Le chien."}']
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    document, rejection = open_source(str(tmp_path / "t.jsonl")).read()
+    assert (document.key, document.title, document.text) == ("7", "Un", "Le chat.")
+    assert str(rejection) == 't.jsonl:2: missing field "text"; choose with --text-column'
 
 
 def test_a_table_may_begin_with_the_line_by_which_excel_names_its_separator(tmp_path: Path) -> None:
@@ -470,7 +613,7 @@ def test_a_record_of_a_folder_needs_an_id_that_is_not_blank(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("name", "tab"), [("t.csv", ","), ("u.csv", ";")])
 def test_a_lone_quote_is_rejected_and_the_rows_that_it_swallowed_are_read(tmp_path: Path, name: str, tab: str) -> None:
-    rows = ["id,text", "1,Le chat dort", '2,"Le chien court', "3,La souris", "", "4,seule,", '5,L""oie']
+    rows = ["id,text", "1,Le chat dort", '2,"Le chien court', "3,La souris", "", "4,seule,x", '5,L""oie']
     (tmp_path / name).write_text("\n".join(rows).replace(",", tab))
     found = list(open_source(str(tmp_path / name)).read())
     assert [(item.key, item.text) for item in found if isinstance(item, Document)] == [

@@ -43,13 +43,13 @@ RESULT = SearchResult(
 )
 
 GOLDEN_HIT = (
-    '{"rank": 1, "score": 0.75, "key": "aide/calc.html", "title": "Figer", "page": null, "line": 12, '
-    '"text": "Figer la première ligne.", "highlights": [[0, 5]], "passage_id": 7, "start": 10, "end": 34, '
+    '{"rank": 1, "score": 0.75, "key": "aide/calc.html", "title": "Figer", "page": null, "last_page": null, '
+    '"line": 12, "text": "Figer la première ligne.", "highlights": [[0, 5]], "passage_id": 7, "start": 10, "end": 34, '
     '"metadata": {"langue": "fr"}, "bm25_rank": 2, "bm25_score": 11.5, "dense_rank": null, "dense_score": null, '
     '"fused_score": null, "first_stage_z": null, "rerank_logit": 1.0986, "rerank_score": 0.75, "truncated": false}'
 )
 GOLDEN_CSV = (
-    "rank,score,key,title,page,line,text,passage_id,start,end,bm25_rank,bm25_score,dense_rank,dense_score,"
+    "rank,score,key,title,page,last_page,line,text,passage_id,start,end,bm25_rank,bm25_score,dense_rank,dense_score,"
     "fused_score,first_stage_z,rerank_logit,rerank_score,truncated"
 )
 
@@ -84,7 +84,7 @@ def test_every_field_of_a_hit_is_told() -> None:
 
 def test_csv_has_a_header_and_a_row_for_each_hit() -> None:
     assert as_csv(RESULT) == (
-        f"{GOLDEN_CSV}\n1,0.75,aide/calc.html,Figer,,12,Figer la première ligne.,7,10,34,2,11.5,,,,,1.0986,0.75,False"
+        f"{GOLDEN_CSV}\n1,0.75,aide/calc.html,Figer,,,12,Figer la première ligne.,7,10,34,2,11.5,,,,,1.0986,0.75,False"
     )
 
 

@@ -46,7 +46,9 @@ def test_a_hit_shows_rank_score_title_source_line_and_passage() -> None:
 
 
 def test_a_page_is_named_before_a_line() -> None:
-    assert "ferme/cheval.txt p. 12" in render(replace(RESULT, hits=(replace(HIT, page=12),)), PLAIN)
+    for last, shown in ((None, "p. 12\n"), (12, "p. 12\n"), (14, "p. 12–14\n")):
+        hit = replace(HIT, page=12, last_page=last)
+        assert f"ferme/cheval.txt {shown}" in render(replace(RESULT, hits=(hit,)), PLAIN)
 
 
 def test_a_document_without_title_goes_by_its_key() -> None:

@@ -40,8 +40,8 @@ _FORMATS = {
     ".htm": _HTML,
     ".xhtml": _HTML,
     ".pdf": Format("pdf", "pdf"),
-    ".docx": Format("docx", "docx"),
-    ".odt": Format("odt", "odt"),
+    **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), Format("docx", "docx")),
+    **dict.fromkeys((".odt", ".ott"), Format("odt", "odt")),
     ".epub": Format("epub", "epub"),
     ".jsonl": JSONL,
     ".ndjson": JSONL,
@@ -55,6 +55,7 @@ _REFUSED = {
     **dict.fromkeys((".doc", ".dot", ".rtf", ".pages", ".wpd", ".mobi", ".azw3", ".chm"), "DOCX, ODT or PDF"),
     **dict.fromkeys((".ppt", ".pptx", ".odp", ".djvu", ".ps"), "PDF"),
     **dict.fromkeys((".xls", ".xlsx", ".ods"), "CSV"),
+    **dict.fromkeys((".eml", ".msg", ".mht", ".mhtml"), "HTML, PDF or text"),
 }
 
 

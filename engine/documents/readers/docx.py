@@ -10,26 +10,28 @@ from engine.documents.markup import first_text, local_name, parse_xml, walk
 
 __all__ = ["read"]
 
-_MAIN = "word/document.xml"
-_NOTES = ("word/footnotes.xml", "word/endnotes.xml")
+# Word on the web numbers them: document2.xml.
+_MAIN = re.compile(r"word/document\d*\.xml")
+_NOTES = re.compile(r"word/(?:foot|end)notes\d*\.xml")
 _CORE = "docProps/core.xml"
 # Deleted text, the second copy of what a drawing holds, formula code, formatting, and the separators of notes.
 _DROPPED = frozenset({"del", "moveFrom", "delText", "instrText", "Fallback", "rPr", "sectPr", "tblPr", "trPr", "tcPr"})
 _HEADING_STYLE = re.compile(r"(?:heading|titre|title|berschrift)\s*\d?$", re.IGNORECASE)
-_TITLE_STYLE = re.compile(r"(?:title|titre)$", re.IGNORECASE)
+_CONTENTS_STYLE = re.compile(r"(?:toc|tm)\s?\d$", re.IGNORECASE)  # lines of a table of contents
+_TITLE_STYLES = re.compile(r"(?:title|titre)$", re.IGNORECASE), re.compile(r"(?:heading|titre)\s?1$", re.IGNORECASE)
 
 
 def read(content: bytes) -> Extraction:
     """Read a Word document."""
     archive = Archive(content, "DOCX")
-    main = parse_xml(archive.member(_MAIN), _MAIN)
     names = archive.names()
+    body = min(filter(_MAIN.fullmatch, names), default="word/document.xml")
+    main = parse_xml(archive.member(body), body)
     layout = Layout()
     _write(main, layout)
-    for name in _NOTES:
-        if name in names:
-            layout.paragraph()
-            _write(parse_xml(archive.member(name), name), layout)
+    for name in sorted(filter(_NOTES.fullmatch, names), reverse=True):  # footnotes first
+        layout.paragraph()
+        _write(parse_xml(archive.member(name), name), layout)
     title = first_text(parse_xml(archive.member(_CORE), _CORE), "title") if _CORE in names else ""
     return Extraction(layout.text(), title or _styled_title(main))
 
@@ -73,6 +75,8 @@ def _paragraph(element: Any, layout: Layout, *, opens: bool, in_cell: bool) -> N
 
 def _is_dropped(element: Any) -> bool:
     name = local_name(element)
+    if name == "p":
+        return _CONTENTS_STYLE.match(_style(element)) is not None
     return name in _DROPPED or (
         name in ("footnote", "endnote") and any(key.endswith("}type") for key in element.attrib)
     )
@@ -84,8 +88,11 @@ def _style(paragraph: Any) -> str:
 
 
 def _styled_title(root: Any) -> str:
-    """The first paragraph in the style Title."""
-    for paragraph in root.iter("{*}p"):
-        if _TITLE_STYLE.match(_style(paragraph)):
-            return "".join(piece.text or "" for piece in paragraph.iter("{*}t"))
+    """The first paragraph in the style Title, else the first heading of the first level."""
+    for style in _TITLE_STYLES:
+        for paragraph in root.iter("{*}p"):
+            if style.match(_style(paragraph)) and (
+                text := "".join(piece.text or "" for piece in paragraph.iter("{*}t"))
+            ):
+                return text
     return ""

@@ -26,7 +26,12 @@ def read(content: bytes) -> Extraction:
     package = parse_xml(archive.member(package_name), package_name)
     names = archive.names()
     chapters = [name for name in _reading_order(package, posixpath.dirname(package_name)) if name in names]
-    texts = [page(decode(archive.member(name)).text.encode(), is_xml=True)[1] for name in chapters]
+    try:
+        texts = [page(decode(archive.member(name)).text.encode(), is_xml=True, is_book=True)[1] for name in chapters]
+    except Unreadable as error:
+        if "META-INF/encryption.xml" in names:  # others encrypt their fonts alone
+            raise Unreadable("encrypted EPUB") from error
+        raise
     if not chapters:
         raise Unreadable("broken EPUB, none of its chapters is there")
     creator, language = first_text(package, "creator"), first_text(package, "language")

@@ -1,6 +1,7 @@
 """HTML: the page's title and its main text, without menus, scripts and page furniture."""
 
 import re
+from html import unescape
 from typing import Any
 
 from lxml import etree
@@ -42,12 +43,12 @@ _DROPPED_ROLES = _names(
 )
 _DROPPED_CLASSES = _names(
     """
-    navheader navfooter sidebar sphinxsidebar footer skip-link sr-only visually-hidden cookie-banner mw-jump-link
-    mw-editsection headerlink toc-backref
+    navheader navfooter sphinxsidebar footer skip-link sr-only visually-hidden cookie-banner mw-jump-link
+    mw-editsection headerlink toc-backref fr-sr-only fr-skiplinks
     """
 )
 # Links to other pages, most of the time; a canteen has its menu too.
-_MENU_CLASSES = _names("nav navbar navigation menu breadcrumb breadcrumbs related relatedtopics")
+_MENU_CLASSES = _names("nav navbar navigation menu breadcrumb breadcrumbs related relatedtopics sidebar")
 _INLINE = _names("a abbr b cite code em i mark q s small span strong sub sup u")
 # Where a button is the line to unfold an answer by, and its text the question.
 _UNFOLDING = _names("h1 h2 h3 h4 h5 h6 summary dt")
@@ -79,13 +80,17 @@ def read(content: bytes) -> Extraction:
     return Extraction(body, title, {"encoding": guessed} if guessed else {})
 
 
-def page(content: bytes, *, is_xml: bool = False) -> tuple[str, str]:
-    """The title and the main text of a page in UTF-8. XHTML is read as XML when it is well-formed."""
+def page(content: bytes, *, is_xml: bool = False, is_book: bool = False) -> tuple[str, str]:
+    """The title and the main text of a page in UTF-8. XHTML is read as XML when it is well-formed.
+
+    A page of a book has no furniture of a site's: its headers and asides are text.
+    """
     root = _parse(content, is_xml)
     if root is None:
         return "", ""
     elements = {name: list(root.iter(name, f"{{*}}{name}")) for name in ("title", "h1", "main", "body")}
-    body = _main(root, elements["main"]) or _text(elements["body"][0] if elements["body"] else root)
+    whole = elements["body"][0] if elements["body"] else root
+    body = _text(whole, is_book=True) if is_book else _main(root, elements["main"]) or _text(whole)
     if not body:  # a page shown by its scripts, or classes that mean something else here
         body = _text(elements["body"][0] if elements["body"] else root, by_name_only=True)
     return _title(elements["title"], elements["h1"]), body
@@ -110,8 +115,11 @@ def _parse(content: bytes, is_xml: bool) -> Any:
 
 def _title(titles: list[Any], headings: list[Any]) -> str:
     """The page's title; its first heading when the title only adds the site's name to it, or is missing."""
-    title = next(filter(None, (in_one_line("".join(e.itertext())) for e in titles[:1])), "")
-    heading = next(filter(None, (in_one_line("".join(e.itertext())) for e in headings)), "")
+    # XHTML read as XML leaves named characters as they are written.
+    title, heading = (
+        next(filter(None, (in_one_line(unescape("".join(element.itertext()))) for element in found)), "")
+        for found in (titles[:1], headings)
+    )
     return heading if not title or (len(heading) > 2 and heading in title) else title
 
 
@@ -121,18 +129,18 @@ def _main(root: Any, mains: list[Any]) -> str:
     return "" if main is None else _text(main)
 
 
-def _text(root: Any, *, by_name_only: bool = False) -> str:
+def _text(root: Any, *, by_name_only: bool = False, is_book: bool = False) -> str:
     layout = Layout()
-    _Walk(layout, by_name_only).run(root)
+    _Walk(layout, by_name_only, is_book).run(root)
     return layout.text()
 
 
 class _Walk:
     """One pass over a tree, without recursion, that feeds the layout."""
 
-    def __init__(self, layout: Layout, by_name_only: bool) -> None:
+    def __init__(self, layout: Layout, by_name_only: bool, is_book: bool) -> None:
         self.layout, self.by_name_only = layout, by_name_only
-        self.sections = 0  # articles and sections around
+        self.sections = int(is_book)  # articles and sections around
         self.tables: list[bool] = []  # of the tables around: does it hold data?
         self.lists: list[int | None] = []  # of the lists around: the number of the next item, None for bullets
 
@@ -161,7 +169,7 @@ class _Walk:
         # A tab, an answer that unfolds and a page's own menu of dishes are text all the same.
         is_folded = "hidden" in attributes or "display:none" in attributes.get("style", "").replace(" ", "")
         is_menu = name not in _INLINE and not _MENU_CLASSES.isdisjoint(classes)
-        return (is_folded or is_menu) and not _is_prose(element)
+        return ((is_folded and not _is_last_choice(element)) or is_menu) and not _is_prose(element)
 
     def _open(self, element: Any) -> None:
         name, layout = local_name(element), self.layout
@@ -183,6 +191,8 @@ class _Walk:
             layout.paragraph()
         elif name in ("br", "hr"):
             self._break(name)
+        elif name == "a" and "#" in element.get("href", "") and "".join(element.itertext()).strip().isdecimal():
+            layout.apart()  # the number of a note
         else:
             self._space(name)
 
@@ -229,6 +239,12 @@ class _Walk:
             return "- "
         self.lists[-1] = number + 1
         return f"{number}. "
+
+
+def _is_last_choice(element: Any) -> bool:
+    """Whether an inline element is the last of several that are all hidden: a script shows the one that fits."""
+    choices = [] if element.getnext() is not None else list(element.getparent())
+    return local_name(element) in _INLINE and len(choices) > 1 and all("hidden" in one.attrib for one in choices)
 
 
 def _is_prose(element: Any) -> bool:

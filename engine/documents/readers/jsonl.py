@@ -13,7 +13,8 @@ from engine.records import Rejection
 __all__ = ["read"]
 
 _DEEPEST = 64
-_ID_FIELDS, _TITLE_FIELDS, _TEXT_FIELDS = ("_id", "id", "key"), ("title",), ("text", "contents")
+_ID_FIELDS, _TITLE_FIELDS = ("_id", "id", "key", "identifiant"), ("title", "titre")
+_TEXT_FIELDS = ("text", "contents", "texte", "content", "contenu", "body")
 
 
 def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
@@ -127,7 +128,8 @@ def _pop(
             break
     else:
         if required:
-            raise Unreadable(f'missing field "{names[0] if names else "text"}"')
+            hint = "; choose with --text-column" if names == _TEXT_FIELDS else ""
+            raise Unreadable(f'missing field "{names[0]}"{hint}')
         return None
     if numbers and isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -17,8 +17,10 @@ _SCALAR = re.compile(r"([\w-]+):\s+([^\s\[{&*|>!#].*)")
 _FLOW_LIST = re.compile(r"([\w-]+):\s+\[([^\[\]{}]*)\]\s*")
 _BLOCK_LIST = re.compile(r"([\w-]+):\s*")
 _ITEM = re.compile(r"\s*-\s+([^\s\[{&*|>!#].*)")
+_QUOTED = re.compile(r"""(['"])(.*)\1(?:\s++#.*)?""")
+_COMMENT = re.compile(r"(?<!\s)\s++#.*")
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)", re.MULTILINE)
-_HEADING = re.compile(r"^ {0,3}#{1,2}[^\S\n]+(\S[^\n]*)$|^(\S[^\n]*)\n(?:=+|-+)[^\S\n]*$", re.MULTILINE)
+_HEADING = re.compile(r"^ {0,3}#{1,2}[^\S\n]+(\S[^\n]*)$|^(?![-*+>|]\s)(\S[^\n]*)\n(?:=+|-+)[^\S\n]*$", re.MULTILINE)
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _MARKUP = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)")
 
@@ -62,8 +64,11 @@ def _metadata(lines: Sequence[str]) -> dict[str, Any]:
 
 
 def _unquoted(value: str) -> str:
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-    return value[1:-1] if quoted else value
+    """A YAML scalar's text: a quote inside single quotes is doubled, one inside double quotes escaped."""
+    if quoted := _QUOTED.fullmatch(value):
+        quote, inside = quoted.groups()
+        return str(inside.replace("''" if quote == "'" else '\\"', quote))
+    return _COMMENT.sub("", value)
 
 
 def _first_heading(text: str) -> str:

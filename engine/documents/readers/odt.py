@@ -13,6 +13,7 @@ _DROPPED = frozenset(
     {"tracked-changes", "annotation", "annotation-end", "table-of-content", "alphabetical-index", "note-citation"}
     | {"sequence-decls", "forms", "binary-data", "scripts", "automatic-styles", "font-face-decls"}
 )
+_ALTERNATIVE = "xmlns:svg-compatible:"  # title and description of an image, for who does not see it
 
 
 def read(content: bytes) -> Extraction:
@@ -25,12 +26,29 @@ def read(content: bytes) -> Extraction:
     layout = Layout()
     _write(root, layout)
     title = first_text(parse_xml(archive.member("meta.xml"), "meta.xml"), "title") if "meta.xml" in names else ""
-    return Extraction(layout.text(), title or first_text(root, "h"))
+    return Extraction(layout.text(), title or _first_heading(root))
+
+
+def _first_heading(root: Any) -> str:
+    """The first heading that has any text, without its notes."""
+    for heading in root.iter("{*}h"):
+        layout = Layout()
+        for element, opens, text in walk(heading, lambda inner: _is_dropped(inner) or local_name(inner) == "note"):
+            if opens:
+                _space(local_name(element), layout, in_cell=True)
+            layout.write(text)
+        if found := layout.text():
+            return found
+    return ""
+
+
+def _is_dropped(element: Any) -> bool:
+    return local_name(element) in _DROPPED or _ALTERNATIVE in element.tag
 
 
 def _write(root: Any, layout: Layout) -> None:
     lists = cells = notes = 0
-    for element, opens, text in walk(root, lambda element: local_name(element) in _DROPPED):
+    for element, opens, text in walk(root, _is_dropped):
         name = local_name(element) if element is not None else ""
         if name in ("h", "p"):
             if notes:

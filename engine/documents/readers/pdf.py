@@ -27,7 +27,10 @@ _LEADERS = re.compile(r"(?: ?[.…·_]){5,}")
 _NUMBER = re.compile(r"\d+|\b[ivxlcIVXLC]+\b")
 # Left in the metadata by the program that wrote the file.
 _NO_TITLE = re.compile(
-    r"\.(?:docx?|odt|tex|dvi|indd|qxd|pdf|pptx?|rtf)$ | ^(?:microsoft\ |untitled|sans\ titre|document\ ?\d*$)",
+    r"""
+    \.(?:docx?|odt|tex|dvi|indd|qxd|pdf|pptx?|rtf)$ | ^(?:microsoft\ |untitled|sans\ titre) |
+    ^(?:document|mise\ en\ page|diapositive|slide|présentation\ powerpoint|powerpoint\ presentation)\ ?\d*$
+    """,
     re.IGNORECASE | re.VERBOSE,
 )
 _EDGE_LINES = 2
@@ -81,7 +84,7 @@ def _joined(pages: list[str]) -> tuple[str, tuple[int, ...]]:
     """The text of all pages, and where each begins."""
     lines = [[" ".join(line.split()) for line in page.split("\n")] for page in pages]
     lines = _without_running_heads([[line for line in page if line] for page in lines])
-    words = set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(" ".join(page) for page in lines)))
+    words = _words(" ".join(" ".join(page) for page in lines))
     starts, parts, length = [], [], 0
     for number, page in enumerate(lines):
         text = _HYPHENATED.sub(lambda cut: _mended(cut, words), _paragraphs(page)).replace("\ufffe", "-")
@@ -93,11 +96,19 @@ def _joined(pages: list[str]) -> tuple[str, tuple[int, ...]]:
     return "".join(parts), tuple(starts)
 
 
+def _words(text: str) -> set[str]:
+    """The words of a text and the pairs that hyphens join: of Île-de-France, Île-de and de-France as well."""
+    return {*re.findall(r"[^\W\d_]+", text), *map("".join, re.findall(r"([^\W\d_]++)(?=(-[^\W\d_]++))", text))}
+
+
 def _mended(cut: re.Match[str], words: set[str]) -> str:
-    """Whether a word cut at a hyphen lost it or owns it: the document may have the word elsewhere on one line."""
+    """A word cut at a hyphen, with it or without: the document may have the word elsewhere on one line."""
     left, right = cut.groups()
-    owns = left + right not in words and (f"{left}-{right}" in words or right in _ENCLITICS)
-    return f"{left}-{right}" if owns else left + right
+    joined, hyphenated = left + right, f"{left}-{right}"
+    if joined in words:
+        return joined
+    is_name = right[0].isupper() and not left.isupper()  # Jean-Marie
+    return hyphenated if hyphenated in words or right in _ENCLITICS or left == "à" or is_name else joined
 
 
 def _without_running_heads(pages: list[list[str]]) -> list[list[str]]:

@@ -165,6 +165,10 @@ def read(stream: BinaryIO, columns: Columns) -> Iterator[Record | Rejection]:
             yield Rejection("", _OPEN_QUOTE, line)
             source.give_again()
             continue
+        if not any(map(str.strip, fields)):  # spreadsheets write such below their last row
+            continue
+        if not any(fields[len(names) :]):  # and beside their last column
+            del fields[len(names) :]
         reason = _fault(fields, names, places)
         yield Rejection("", reason, line) if reason else _record(fields, names, places, (row, line), source.guessed)
 
@@ -176,7 +180,10 @@ def _header(source: _Lines, head: str, delimiter: str) -> list[str]:
             return next(csv.reader(chain([head], islice(source, _HEADER_LINES)), delimiter=delimiter, strict=True), [])
         except csv.Error:  # its quote stays open, or was none
             source.give_again()
-    return next(csv.reader([head], delimiter=delimiter), [])
+    try:
+        return next(csv.reader([head], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise Unreadable("its lines end in a carriage return alone: save it as CSV UTF-8") from error
 
 
 def _places(names: list[str], columns: Columns) -> dict[str, int]:
@@ -195,7 +202,7 @@ def _places(names: list[str], columns: Columns) -> dict[str, int]:
         elif role == "text" or asked is not None:
             if not any(names):
                 raise Unreadable("no header")
-            listed = ", ".join(names[:12])
+            listed = ", ".join(list(filter(None, names))[:12])
             raise Unreadable(f'no column "{asked or usual[0]}" in its header; choose with --{role}-column: {listed}')
     return places
 
