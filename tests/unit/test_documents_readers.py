@@ -111,7 +111,15 @@ def test_text_between_two_rules_is_text(tmp_path: Path, between: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["intro\n\n# Un *bon* titre #\n", "Un bon titre\n===\n", "# [Un bon](http://x) `titre`", "## Un bon titre"]
+    "text",
+    [
+        "intro\n\n# Un *bon* titre #\n",
+        "Un bon titre\n===\n",
+        "# [Un bon](http://x) `titre`",
+        "## Un bon titre",
+        "# Un bon titre {#ancre}",
+        '<h1 align="center">Un bon titre</h1>\n\n## Autre',
+    ],
 )
 def test_markdown_takes_its_title_from_the_first_heading(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, "a.md", text).title == "Un bon titre"
@@ -663,6 +671,7 @@ def test_the_help_pages_of_libreoffice_read_as_their_reader_sees_them() -> None:
     page = documents["libreoffice/guide/line_fix.html"]
     assert page.title == "Fixation de lignes ou de colonnes en tant qu'en-têtes"
     assert page.text.startswith("Fixation de lignes ou colonnes comme titre\n\nSi des lignes ou colonnes de données")
+    assert "Appuyez sur Ctrl+1." in documents["libreoffice/01/05020000.html"].text
     furniture = (
         "Aide LibreOffice 7.4",
         "Help content debug info",

@@ -20,9 +20,16 @@ _ITEM = re.compile(r"\s*-\s+([^\s\[{&*|>!#].*)")
 _QUOTED = re.compile(r"""(['"])(.*)\1(?:\s++#.*)?""")
 _COMMENT = re.compile(r"(?<!\s)\s++#.*")
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)", re.MULTILINE)
-_HEADING = re.compile(r"^ {0,3}#{1,2}[^\S\n]+(\S[^\n]*)$|^(?![-*+>|]\s)(\S[^\n]*)\n(?:=+|-+)[^\S\n]*$", re.MULTILINE)
+_HEADING = re.compile(
+    r"""
+    ^\ {0,3}\#{1,2}[^\S\n]+(\S[^\n]*)$ |
+    ^\ {0,3}<h[12]\b[^>\n]*>([^<\n]+)</h |
+    ^(?![-*+>|]\s)(\S[^\n]*)\n(?:=+|-+)[^\S\n]*$
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
-_MARKUP = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)")
+_MARKUP = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)|\s*+\{[#.][^{}]*\}$")
 
 
 def read(content: bytes) -> Extraction:
@@ -77,5 +84,5 @@ def _first_heading(text: str) -> str:
     heading = _HEADING.search(text, 0, fence.start() if fence else len(text))
     if heading is None:
         return ""
-    line = (heading.group(1) or heading.group(2))[:MOST_TITLE].rstrip("# \t")
+    line = next(filter(None, heading.groups()))[:MOST_TITLE].rstrip("# \t")
     return _MARKUP.sub("", _LINK.sub(r"\1", line))
