@@ -149,9 +149,7 @@ def split_document(document: Document, splitter: Splitter) -> list[Placed]:
     for start, end in splitter.split(document.text):
         page = bisect_right(document.pages, start) if document.pages else None
         if document.has_lines:
-            # Passages overlap, so the next may begin before the place already counted to.
-            counted = document.text.count("\n", reached, start) if start >= reached else 0
-            line += counted if start >= reached else -document.text.count("\n", start, reached)
+            line += document.text.count("\n", reached, start)
             reached = start
         placed.append(Placed((start, end), page or None, line if document.has_lines else None))
     return placed

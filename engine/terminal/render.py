@@ -66,10 +66,11 @@ def _joined(text: str, words: Iterable[Span]) -> str:
 
 
 def fold(line: str, width: int) -> list[str]:
-    """One line of text as lines of at most `width` cells, cut between words; an empty one stays."""
-    folded = [_joined(line, words) for words in _fill(line, width, _EVERY_BREAK)]
+    """One line of text as lines of at most `width` cells, cut between words, all as far in; an empty one stays."""
     margin = line[: len(line) - len(line.lstrip(" "))]
-    return [margin + folded[0], *folded[1:]] if folded and len(margin) < width // 2 else folded or [""]
+    if len(margin) >= width // 2:
+        margin = ""
+    return [margin + _joined(line, words) for words in _fill(line, width - len(margin), _EVERY_BREAK)] or [""]
 
 
 def fold_between(parts: Iterable[str], separator: str, width: int) -> list[str]:

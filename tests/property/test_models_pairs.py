@@ -137,3 +137,15 @@ def test_windows_cover_every_token_of_a_passage(both, counts, limit, seed):
             start = sequences.starts[window, 1] - ragged[1].offsets[row]
             read[start : start + sequences.counts[window, 1]] = True
         assert read.all()
+
+
+def test_windows_stand_half_a_window_apart_and_the_last_ends_where_the_passage_ends(both):
+    from engine.records import Ragged
+
+    template = both[1].pair_template()
+    question, passage = (Ragged(np.zeros(n, np.uint16), np.array([0, n])) for n in (2, 23))
+    rows = np.zeros((1, 2), np.int64)
+    sequences, owners, _ = pair_sequences(template, question, passage, rows, template.specials + 12, "maxp")
+    assert sequences.counts.tolist() == [[2, 10]] * 4
+    assert sequences.starts[:, 1].tolist() == [0, 5, 10, 13]
+    assert owners.tolist() == [0] * 4

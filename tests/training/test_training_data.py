@@ -298,3 +298,23 @@ def test_contrastive_rows_have_the_same_columns(recipe_of) -> None:
         "negative_2": "non",
         "negative_3": "non",
     }
+
+
+def test_listwise_rows_carry_the_teachers_scores_and_the_boost_of_a_label(groups: list[Group], recipe_of) -> None:
+    rows = Draws(spooled(groups, Spool()), recipe_of("distill", boost=0.5))
+    for row in (rows[number] for number in range(rows.size)):
+        group = next(one for one in groups if one.question == row["question"])
+        labels = [group.labels[group.passages.index(text)] for text in row["passages"]]
+        scores = [group.scores[group.passages.index(text)] for text in row["passages"]]
+        assert (row["relevance"], sum(labels)) == (labels, 1.0)
+        assert row["scores"] == [score + 0.5 * label for score, label in zip(scores, labels, strict=True)]
+
+
+def test_a_margin_is_the_positives_score_less_the_negatives(groups: list[Group], recipe_of) -> None:
+    scored = [Group(one.question, one.passages, one.labels, tuple(3.0 - row for row in range(8))) for one in groups]
+    rows = Draws(spooled(scored, Spool()), recipe_of("margin-mse"))
+    for row in (rows[number] for number in range(rows.size)):
+        group = next(one for one in scored if one.question == row["question"])
+        positive, negative = (group.scores[group.passages.index(row[name])] for name in ("positive", "negative"))
+        assert positive == 3.0
+        assert row["score"] == positive - negative

@@ -139,3 +139,19 @@ def test_command_wants_a_reranker_and_a_threshold_together(collection: Collectio
         assert isinstance(done.exception, InvalidOption)
         assert reason in str(done.exception)
     assert not (tmp_path / "m.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("mining", "kept"),
+    [(Mining(max_score=0.7), 0), (Mining(max_score=0.75), 8), (Mining(margin=3.1), 0), (Mining(margin=2.9), 8)],
+)
+def test_thresholds_are_a_probability_and_a_distance_of_logits(
+    collection: Collection, beir: Path, mining: Mining, kept: int
+) -> None:
+    class Sure(Judge):  # of positives; of anything else not quite: a logit of 1 is a probability of 0.73
+        def score(self, _question: str, passages: list[str], *, activation: str) -> np.ndarray:  # noqa: ARG002
+            return np.array([4.0] + [1.0] * (len(passages) - 1), np.float32)
+
+    groups, report = mined(collection, beir, mining, Sure(""))
+    assert len(groups) == kept
+    assert (report.dropped > 0) is (kept == 0)

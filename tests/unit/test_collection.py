@@ -1057,3 +1057,166 @@ def test_files_of_unknown_kinds_are_counted(tmp_path, collection):
     for name in ("a.txt", "b.log", "c.log"):
         (tmp_path / "notes" / name).write_text("Du texte.", "utf-8")
     assert collection.update([open_source(str(tmp_path / "notes"))]).skipped == {".log": 2}
+
+
+def test_records_of_a_file_that_broke_are_not_pruned(tmp_path, collection):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Le chat dort.", "utf-8")
+    (folder / "b.csv").write_text("titre,texte\nun,Le lion dort.\ndeux,L'ours dort.\n", "utf-8")
+    collection.update([open_source(str(folder))])
+    before = collection.keys()
+    assert any("#" in key for key in before)
+    (folder / "b.csv").write_bytes(b"\0\1\2" * 100)
+    report = collection.update([open_source(str(folder))], prune=True)
+    assert (report.rejected, report.removed) == (1, 0)
+    assert collection.keys() == before
+
+
+def test_a_change_of_what_only_a_hit_shows_is_a_change(collection):
+    for document in (
+        Document("a", "un", " deux"),
+        Document("a", "un deux"),
+        Document("a", "un deux", pages=(0, 3)),
+        Document("a", "un deux", has_lines=True),
+        Document("a", "un", " deux", {"genre": "x"}),
+        Document("a", "un", " deux", {"genre": "x"}, has_lines=True),
+    ):
+        report = collection.add([document])
+        assert report.added + report.updated == 1
+        assert collection.add([document]).unchanged == 1
+
+
+def test_what_changed_in_a_later_transaction_leaves_nothing_of_the_old_behind(collection, monkeypatch):
+    monkeypatch.setattr("engine.indexing.TRANSACTION_DOCUMENTS", 1)
+    collection.add([Document(f"d{n}", f"Le chat {n} dort.") for n in range(3)])
+    report = collection.add([Document(f"d{n}", f"Le lion {n} dort.") for n in range(3)])
+    assert report.updated == 3
+    assert collection.search("chat", FIRST).hits == ()
+    assert sorted(keys(collection.search("lion", FIRST))) == ["d0", "d1", "d2"]
+    assert collection.verify()["state"] == "sound"
+
+
+def test_fusion_scores_what_only_bm25_found_by_its_exact_cosine(hybrid):
+    words = ["pluie", "soleil", "jardin", "maison", "fromage", "cheval"]
+    hybrid.add([Document(f"d{n}", f"Le chat {n}, {words[n % 6]} et {words[n % 5]}, dort.") for n in range(30)])
+    every = hybrid.search("chat 29 soleil", SearchOptions(k=30, candidates=30, rerank=False)).hits
+    found = hybrid.search("chat 29 soleil", SearchOptions(k=5, candidates=5, rerank=False)).hits
+    cosine, bm25 = ({hit.key: getattr(hit, f"{side}_score") for hit in every} for side in ("dense", "bm25"))
+    near, lexical = (sorted(side, key=lambda key: (-side[key], int(key[1:])))[:5] for side in (cosine, bm25))
+    least = min(cosine[key] for key in {*near, *lexical})
+    assert any(hit.dense_rank is None for hit in found)
+    for hit in found:
+        share = (cosine[hit.key] - least) / (cosine[near[0]] - least)
+        wanted = 0.75 * share + 0.25 * (bm25[hit.key] / bm25[lexical[0]] if hit.bm25_rank else 0)
+        assert hit.fused_score == pytest.approx(wanted, abs=1e-5)
+
+
+def test_while_an_index_lags_all_that_both_know_is_found(hybrid, monkeypatch):
+    hybrid.add(ANIMALS)
+    monkeypatch.setattr("engine.writer.Writer._encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        hybrid.add([Document("chien", "Le lion fuit le chien.")])
+    found = hybrid.search("lion", FIRST)
+    assert sorted(keys(found)) == ["chat", "cheval", "lion"]
+    assert next(hit for hit in found.hits if hit.key == "lion").bm25_rank == 1
+    assert any("lags behind" in notice for notice in found.notices)
+
+
+def test_one_passage_a_document_takes_no_more_candidates_than_were_asked_for(tmp_path):
+    crowd = [Document(f"d{n}", "\n\n".join(f"Le loup numéro {number} hurle." for number in range(2))) for n in range(6)]
+    with Collection.create(tmp_path / "c", first_stage="bm25", splitter="words:5:0") as collection:
+        collection.add(crowd)
+        found = collection.search("loup", SearchOptions(k=2, candidates=2, rerank=False, per_document=1))
+        assert (found.candidates, len({hit.key for hit in found.hits})) == (2, 2)
+        # Eight passages are looked at for two, and four documents have them.
+        every = collection.search("loup", SearchOptions(k=6, candidates=6, rerank=False, per_document=1))
+        assert (every.candidates, len({hit.key for hit in every.hits})) == (6, 6)
+
+
+def test_what_one_source_rejects_keeps_nothing_of_another_from_being_pruned(tmp_path, collection):
+    broken, sound = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    broken.write_text('{"_id": "1", "text": "un"}\n{"_id": ', "utf-8")
+    sound.write_text('{"_id": "2", "text": "deux"}\n{"_id": "3", "text": "trois"}\n', "utf-8")
+    sources = [open_source(str(path)) for path in (broken, sound)]
+    assert collection.update(sources).rejected == 1
+    sound.write_text('{"_id": "2", "text": "deux"}\n', "utf-8")
+    report = collection.update(sources, prune=True)
+    assert (report.rejected, report.removed) == (1, 1)
+    assert len(collection.keys()) == 2
+
+
+def test_a_rebuild_that_reads_the_sources_again_counts_what_is_new_in_them(tmp_path):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for name in ("chat", "lion"):
+        (folder / f"{name}.txt").write_text(f"Le {name} dort.", "utf-8")
+    with Collection.create(tmp_path / "c", first_stage="bm25") as collection:
+        collection.update([open_source(str(folder))])
+    (folder / "lion.txt").write_text("Le lion rugit.", "utf-8")
+    (folder / "ours.txt").write_text("L'ours rugit.", "utf-8")
+    report = Collection.rebuild(tmp_path / "c", [open_source(str(folder))])
+    assert (report.added, report.updated, report.unchanged, report.rejected) == (1, 1, 1, 0)
+    with Collection.open(tmp_path / "c") as rebuilt:
+        assert sorted(keys(rebuilt.search("rugit", FIRST))) == ["notes/lion.txt", "notes/ours.txt"]
+
+
+def test_a_rebuild_keeps_the_passages_of_a_source_that_holds_passages(tmp_path, beir_of):
+    passages = [" ".join(f"La phrase {row}.{number} est là." for row in range(60)) for number in range(2)]
+    with Collection.create(tmp_path / "c", first_stage="bm25") as collection:
+        collection.update([open_source(str(beir_of(passages, ["phrase"], {0: 0})))])
+        before = collection.info()["passages"]
+    Collection.rebuild(tmp_path / "c")
+    with Collection.open(tmp_path / "c") as rebuilt:
+        assert rebuilt.info()["passages"] == before == 2
+
+
+def test_a_reranked_hit_keeps_what_the_first_stage_said_of_it(hybrid):
+    from indexes.fusion import standardised
+
+    words = ["pluie", "soleil", "jardin", "maison", "fromage", "cheval"]
+    short = [Document(f"d{n}", f"Le chat {n}, {words[n % 6]} et {words[n % 5]}, dort.") for n in range(20)]
+    hybrid.add([*short, Document("long", "Le chat dort. " + "Il mange. " * 70)])
+    first, reranked = (
+        hybrid.search("chat soleil 7", SearchOptions(k=21, candidates=21, rerank=rerank)).hits
+        for rerank in (False, True)
+    )
+    before = {hit.key: hit for hit in first}
+    assert list(before) != [hit.key for hit in reranked]
+    for stage in ("bm25", "dense"):
+        alone = hybrid.search("chat soleil 7", SearchOptions(k=21, candidates=21, rerank=False, first_stage=stage)).hits
+        for hit in alone:
+            assert getattr(before[hit.key], f"{stage}_rank") == hit.rank
+            assert getattr(before[hit.key], f"{stage}_score") == pytest.approx(hit.score, abs=1e-6)
+    z = dict(zip(before, standardised(np.array([hit.fused_score for hit in first])), strict=True))
+    for hit in reranked:
+        for name in ("bm25_rank", "bm25_score", "dense_rank", "dense_score", "fused_score"):
+            assert getattr(hit, name) == getattr(before[hit.key], name)
+        assert hit.first_stage_z == pytest.approx(z[hit.key], abs=1e-5)
+        assert hit.rerank_score == pytest.approx(1 / (1 + np.exp(-hit.rerank_logit)), abs=1e-6)
+    assert [hit.key for hit in reranked if hit.truncated] == ["long"]
+
+
+def test_passages_that_the_reranker_scores_the_same_come_in_the_order_of_their_ids(hybrid):
+    hybrid.add([Document(f"d{number}", "Le chat dort.") for number in range(6)])
+    hits = hybrid.search("chat", SearchOptions(k=4)).hits
+    assert len({hit.score for hit in hits}) == 1
+    assert [hit.passage_id for hit in hits] == sorted(hit.passage_id for hit in hits)
+    assert [hit.key for hit in hits] == ["d0", "d1", "d2", "d3"]
+
+
+def test_a_move_that_was_interrupted_is_completed(tmp_path, hybrid, monkeypatch):
+    from indexes.dense import DenseWriter
+
+    folder = tmp_path / "notes"
+    (folder / "là").mkdir(parents=True)
+    (folder / "chat.txt").write_text("Le chat dort sur le canapé.", "utf-8")
+    hybrid.update([open_source(str(folder))])
+    (folder / "chat.txt").rename(folder / "là" / "chat.txt")
+    monkeypatch.setattr(DenseWriter, "commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        hybrid.update([open_source(str(folder))], prune=True)
+    monkeypatch.undo()
+    hybrid.add([])
+    assert hybrid.verify()["state"] == "sound"
+    assert keys(hybrid.search("chat", SearchOptions(rerank=False, first_stage="dense"))) == ["notes/là/chat.txt"]

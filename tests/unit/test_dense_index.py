@@ -284,3 +284,47 @@ def test_without_a_working_faiss_one_line_says_what_to_install(
     with pytest.raises(DependencyMissing, match=r"fouille\[cpu\]"):
         written(tmp_path, some_vectors(1000))
     assert DenseIndex.open(tmp_path).count == 1000
+
+
+def test_a_filter_holds_where_passages_were_deleted(tmp_path: Path) -> None:
+    vectors, question = some_vectors(300), some_vectors(1, seed=3)
+    writer = written(tmp_path, vectors)
+    writer.delete(np.arange(0, 300, 10))
+    writer.commit(2)
+    index = DenseIndex.open(tmp_path)
+    live = np.setdiff1d(np.arange(300), np.arange(0, 300, 10))
+    ids = live[live % 7 == 0]
+    asked = np.random.default_rng(0).permutation(np.arange(0, 300, 7))  # deleted ones among them, in any order
+    assert same(index.search(question, 20, ids=asked)[0], brute_force(ids, vectors[ids], question[0], 20))
+    for below in (50, 51, 52):
+        for some, filtered in ((live, None), (ids, asked)):
+            allowed = some[some < below]
+            found = index.search(question, 300, ids=filtered, below=below)[0]
+            assert same(found, brute_force(allowed, vectors[allowed], question[0], 300))
+
+
+def test_blocks_of_rows_and_of_questions_join_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("_BLOCK_VALUES", 1),
+        ("_LARGE_BLOCK_VALUES", 1),
+        ("_SCORES_AT_ONCE", 1),
+        ("_RESCORED_AT_ONCE", 50),
+    ):
+        monkeypatch.setattr(f"indexes.exact.{name}", value)  # blocks of 64 rows, the least, and one question at a time
+    vectors, questions = some_vectors(400), some_vectors(5, seed=1)
+    written(tmp_path, vectors, parts=2)
+    index = DenseIndex.open(tmp_path)
+    everything = np.arange(400)
+    for ids in (everything, everything[::7], everything[everything % 3 > 0]):
+        asked = None if ids is everything else ids
+        for question, found in zip(questions, index.search(questions, 150, ids=asked), strict=True):
+            assert same(found, brute_force(ids, vectors[ids], question, 150))
+
+
+def test_rounding_does_not_decide_who_is_among_the_best(tmp_path: Path) -> None:
+    # Against equal values all orders of one vector's values tie, but for the rounding of single precision.
+    one, random = some_vectors(1)[0], np.random.default_rng(0)
+    vectors = np.stack([random.permutation(one) for _ in range(300)])
+    written(tmp_path, vectors)
+    found = DenseIndex.open(tmp_path).search(np.full((1, WIDTH), 0.3, np.float32), 10)[0]
+    assert found.ids.tolist() == list(range(10))

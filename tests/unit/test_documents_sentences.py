@@ -120,3 +120,38 @@ def test_a_gigantic_word_is_cut_but_not_inside_a_letter_with_accents() -> None:
     spans = Splitter(150).split(text)
     assert len(spans) > 5
     assert all(text[start] == "e" for start, _ in spans)
+
+
+def passages(text: str, splitter: Splitter) -> list[str]:
+    return [text[a:b] for a, b in splitter.split(text)]
+
+
+def test_an_overlap_may_be_as_long_as_was_asked_for() -> None:
+    text = "Un deux trois. Quatre cinq. Six sept. Huit neuf dix. Onze."
+    assert passages(text, Splitter(7, 2)) == ["Un deux trois. Quatre cinq. Six sept.", "Six sept. Huit neuf dix. Onze."]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "following"), [("Trois quatre.", "Cinq six sept huit neuf dix."), ("Trois.", f"Quatre {'x' * 988}.")]
+)
+def test_nothing_is_repeated_before_what_would_not_fit_beside_it(overlap: str, following: str) -> None:
+    assert passages(f"Un deux. {overlap} {following}", Splitter(7, 3)) == [f"Un deux. {overlap}", following]
+
+
+@pytest.mark.parametrize(("words", "at_a_heading", "at_a_paragraph"), [(8, 0, 0), (11, 1, 0), (15, 1, 1)])
+def test_a_passage_may_end_at_a_heading_from_half_of_its_target_on_and_at_a_paragraph_from_seven_tenths(
+    words: int, at_a_heading: bool, at_a_paragraph: bool
+) -> None:
+    before, after = " ".join(["Mot."] * words), "Il pleut. " * 12
+    for following, ends in ((f"# Suite\n\n{after}", at_a_heading), (after, at_a_paragraph)):
+        assert (passages(f"{before}\n\n{following}", Splitter(20))[0] == before) is bool(ends)
+
+
+def test_a_passage_does_not_end_with_a_heading() -> None:
+    text = "Un deux trois quatre.\n\n# Un titre long de six\n\nSept huit."
+    assert passages(text, Splitter(10)) == ["Un deux trois quatre.", "# Un titre long de six\n\nSept huit."]
+
+
+def test_long_words_shorten_no_passage_of_ordinary_size() -> None:
+    text = " ".join(["abcdefghij"] * 150)
+    assert passages(text, Splitter(150)) == [text]

@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import Result
 
 from engine.collection import Collection
 from engine.documents import open_source
 from engine.errors import EvaluationError, FouilleError
-from engine.evaluation import Question, evaluate, read_qrels, read_questions, read_run
+from engine.evaluation import Qrels, Question, evaluate, read_qrels, read_questions, read_run
 from engine.evaluation.batch import run_questions
 from engine.evaluation.benchmark import benchmark
 from engine.evaluation.mmarco import MMarco
 from engine.evaluation.protocols import PROTOCOLS, published, tasks
 from engine.evaluation.rerank import CollectionPassages, CorpusPassages, rerank
-from engine.evaluation.tuning import Grid, tune
+from engine.evaluation.tuning import Grid, _judge, tune
 from engine.models import CrossEncoder
 from engine.records import Document, SearchOptions
 from engine.settings import Settings
@@ -420,3 +421,58 @@ def test_tuning_becomes_a_frame(collection: Collection, beir: Path) -> None:
     tuning = tune(collection, asked_of(beir), read_qrels(beir), grid=GRID, folds=2, options=options)
     assert [stage.name for stage in tuning.stages] == ["rerank"]
     assert len(tuning.to_frame()) == len(tuning.stages[0].trials)
+
+
+def test_a_setting_is_judged_on_questions_that_did_not_choose_it() -> None:
+    folds, settings = np.array([0, 0, 1, 1]), [{"b": 0.1}, {"b": 0.2}, {"b": 0.3}]
+    # Each fold's questions choose the setting that is the worst for the other's.
+    stage = _judge("bm25", settings, np.array([[0.5] * 4, [1.0, 1, 0, 0], [0.0, 0, 1, 1]]), folds, seed=0)
+    assert (stage.before, stage.held_out, stage.chosen) == (0.5, 0.0, {"b": 0.1})
+    assert stage.p == pytest.approx(2 / 16, abs=0.02)
+    stage = _judge("bm25", settings, np.array([[0.5] * 4, [0.75] * 4, [1.0, 0, 1, 0]]), folds, seed=0)
+    assert (stage.held_out, stage.chosen) == (0.75, {"b": 0.2})
+    # No better than what is in use: that stays.
+    stage = _judge("bm25", settings[:2], np.array([[0.5] * 4, [1.0, 0, 0.75, 0.75]]), folds, seed=0)
+    assert stage.chosen == {"b": 0.1}
+
+
+def test_tuning_ranks_a_document_by_its_best_passage(tmp_path: Path) -> None:
+    words = ("loup", "chat", "lion", "ours")
+    split = [Document(f"split-{word}", f"{word} {word} {word}\n\n{word} pomme poire prune figue") for word in words]
+    whole = [Document(f"whole-{word}", f"{word} {word} cerise") for word in words]
+    with Collection.create(tmp_path / "c", first_stage="bm25", splitter="words:5:0") as collection:
+        collection.add([*split, *whole])
+        questions = [Question(word, word) for word in words]
+        qrels = Qrels({word: {f"split-{word}": 1} for word in words})
+        options = SearchOptions(first_stage="bm25", rerank=False)
+        tuning = tune(collection, questions, qrels, grid=Grid((0.9,), (0.4,)), options=options, measure="RR", folds=2)
+    assert [trial.mean for trial in tuning.stages[0].trials] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_every_weight_of_the_fusion_scores_what_a_search_with_it_scores(
+    collection: Collection, beir: Path, tmp_path: Path, weight: float
+) -> None:
+    options = SearchOptions(k=8, candidates=8, rerank=False)  # few: each side finds what the other does not
+    tuning = tune(collection, asked_of(beir), read_qrels(beir), grid=GRID, folds=3, options=options, measure="RR@8")
+    trial = next(one for one in tuning.stages[1].trials if one.setting == {"fusion_weight": weight})
+    values = {**tuning.stages[0].chosen, **trial.setting}
+    collection.remember(**values)
+    try:
+        run_questions(collection, asked_of(beir), tmp_path / "r.trec", options)
+    finally:
+        collection.remember(**dict.fromkeys(values))
+    assert evaluate(tmp_path / "r.trec", read_qrels(beir), "RR@8").means["RR@8"] == pytest.approx(trial.mean)
+
+
+def test_tuned_reranking_alone_scores_what_a_search_scores(collection: Collection, beir: Path, tmp_path: Path) -> None:
+    tuning = tune(collection, asked_of(beir), read_qrels(beir), grid=GRID, folds=3, measure="RR")
+    values = {**tuning.stages[0].chosen, **tuning.stages[1].chosen}
+    trial = next(one for one in tuning.stages[2].trials if one.setting == {"candidates": 20, "interpolate": 0.0})
+    collection.remember(**values)
+    try:
+        options = SearchOptions(k=20, candidates=20, interpolate=0.0, rerank=True)
+        run_questions(collection, asked_of(beir), tmp_path / "r.trec", options)
+    finally:
+        collection.remember(**dict.fromkeys(values))
+    assert evaluate(tmp_path / "r.trec", read_qrels(beir), "RR").means["RR"] == pytest.approx(trial.mean)

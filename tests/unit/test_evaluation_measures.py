@@ -161,3 +161,42 @@ def test_comparison_becomes_a_frame() -> None:
 
 def test_run_says_how_large_it_is() -> None:
     assert repr(Run({"q": {"a": 1.0}}, name="bm25")) == "Run('bm25', 1 questions, 1 lines)"
+
+
+def test_each_measure_is_compared_with_itself_and_corrected_for_all_comparisons() -> None:
+    draw = np.random.default_rng(0)
+    questions = tuple(f"q{number}" for number in range(40))
+    base, *others = (
+        Evaluation(name, questions, {"AP": draw.random(40) + shift, "P@1": draw.random(40) - shift})
+        for name, shift in (("base", 0.0), ("un", 0.1), ("deux", 0.15))
+    )
+    found = compare(base, others, permutations=500).differences
+    assert [(one.run, one.measure) for one in found] == [(run, of) for run in ("un", "deux") for of in ("AP", "P@1")]
+    for one in found:
+        assert one.difference == pytest.approx(one.mean - one.baseline_mean)
+    for test in ("t", "randomisation"):
+        p, corrected = (np.array([getattr(one, f"{test}_{kind}") for one in found]) for kind in ("p", "holm"))
+        assert corrected.tolist() == pytest.approx(holm(p).tolist())
+        assert (corrected > p).any()
+
+
+def test_questions_beyond_those_measured_at_a_time_are_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.evaluation.measures._CHUNK", 2)
+    names = [f"q{number}" for number in range(5)]
+    found = evaluate({name: {"a": 1.0} for name in names}, {name: {"a": 1} for name in names}, "RR")
+    assert found.scores["RR"].tolist() == [1.0] * 5
+
+
+def test_randomisation_test_counts_the_labelling_observed_and_what_equals_it_but_for_rounding() -> None:
+    assert randomisation_test(np.ones((60, 1)), permutations=9).tolist() == [0.1]
+    # Decimals, all positive: the observed labelling and its mirror are the only ones as extreme, whatever the order
+    # in which their sums are rounded.
+    delta = np.random.default_rng(0).integers(1, 100, (7, 50)) / 100
+    assert randomisation_test(delta, permutations=20_000).tolist() == pytest.approx([2 / 128] * 50, abs=0.005)
+
+
+def test_signs_drawn_in_portions_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    delta = np.random.default_rng(0).normal(0.03, 0.2, (60, 3))
+    whole = randomisation_test(delta, permutations=1000, seed=1)
+    monkeypatch.setattr("engine.evaluation.significance._SIGNS_AT_ONCE", 60 * 64)  # 15 portions of 64, and one of 40
+    assert randomisation_test(delta, permutations=1000, seed=1).tolist() == whole.tolist()

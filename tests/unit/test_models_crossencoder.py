@@ -222,3 +222,32 @@ def test_public_names_load_on_first_use():
     assert {"BiEncoder", "CrossEncoder"} == set(dir(engine.models))
     with pytest.raises(AttributeError, match="no attribute 'Encoder'"):
         engine.models.Encoder  # noqa: B018
+
+
+def test_a_length_without_room_for_two_texts_is_refused(folder, runtime):
+    with pytest.raises(InvalidOption, match=r"4 tokens leaves no room beside 3 special ones .*give 5 or more"):
+        CrossEncoder(folder, max_length=4)
+    assert CrossEncoder(folder, max_length=5).score("a", ["b b"], activation="none").tolist() == [9]
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_damage(folder, runtime, monkeypatch):
+    monkeypatch.setattr(runtime.architecture, "vocabulary", len(WORDS) - 1)
+    with pytest.raises(ModelDamaged):
+        CrossEncoder(folder)
+
+
+@pytest.mark.parametrize("passage", ["d " * 8 + "b " * 10, "b " * 10 + "d " * 8])
+def test_the_best_window_counts_wherever_it_stands(folder, runtime, passage):
+    model = CrossEncoder(folder)
+    scores = model.score_tokens(["a"], model.tokenize_passages([passage]), np.array([[0, 0]]), long_passages="maxp")
+    assert scores.logits.tolist() == [0 + 3 + 1 + 8 * 6 + 1]
+
+
+@pytest.mark.parametrize("long_passages", ["truncate", "maxp"])
+def test_what_was_cut_when_it_was_stored_is_told(folder, runtime, monkeypatch, long_passages):
+    for module in ("pairs", "tokenization"):
+        monkeypatch.setattr(f"engine.models.{module}.LONGEST_KEPT", 6)
+    model = CrossEncoder(folder)
+    passages = model.tokenize_passages(["b " * 7, "b " * 5])
+    scores = model.score_tokens(["a"], passages, np.array([[0, 0], [0, 1]]), long_passages=long_passages)
+    assert scores.truncated.tolist() == [True, False]

@@ -293,3 +293,22 @@ def test_an_attachment_is_replaced_and_withdrawn(tmp_path: Path) -> None:
     store.detach("graph")
     assert store.attachment("graph", check=True) is None
     assert not list(tmp_path.glob("*.attachment"))
+
+
+def test_ids_of_which_one_is_stored_are_refused(tmp_path: Path) -> None:
+    store = filled(tmp_path, array(7))
+    with pytest.raises(ValueError, match="already stored"):
+        store.append(array(7, 8), vectors_of(array(7, 8)))
+    assert store.stored(array(7, 8)).tolist() == [True, False]
+
+
+def test_an_attachment_that_is_replaced_has_another_name(tmp_path: Path) -> None:
+    store = filled(tmp_path, array(7))
+    names = []
+    for content in (b"one", b"two", b"three"):
+        store.attach("graph", lambda path, content=content: path.write_bytes(content) and None, about={})
+        names.append(store.attachment_name("graph"))
+    assert len(set(names)) == 3
+    store.append(array(8), vectors_of(array(8)))
+    store.commit(2)
+    assert store.ids().tolist() == [7, 8]

@@ -2,13 +2,14 @@
 
 import io
 import os
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from engine.records import Hit, SearchResult
-from engine.terminal.render import EXCERPT_LINES, explain_hit, passage, place, render, timing
+from engine.terminal.render import EXCERPT_LINES, explain_hit, fold, passage, place, render, timing
 from engine.terminal.style import PLAIN, Style, cell_width
 
 COLOUR = Style(colour=True, links=True, width=60)
@@ -222,3 +223,31 @@ def test_a_dumb_terminal_and_a_pipe_get_plain_text(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TERM", "dumb")
     assert not Style.of(Terminal()).colour
     assert not Style.of(io.StringIO()).links
+
+
+def test_what_is_lit_across_words_and_lines_is_shown_once() -> None:
+    hit = replace(HIT, title="", highlights=((4, 20), (31, 39)))
+    plain = "\n".join(passage(hit, PLAIN))
+    for width in (60, 24):
+        lit = "\n".join(passage(hit, replace(COLOUR, width=width)))
+        without = re.sub(r"\x1b\[[0-9;]*m", "", lit)
+        assert without.split() == plain.split()
+        painted = re.findall(r"\x1b\[[0-9;]+m([^\x1b]*)\x1b\[0?m", lit)
+        assert "".join(painted) == "chevauxdetraitcharrue."[: len("".join(painted))]
+        assert "chevaux" in painted
+
+
+def test_what_is_set_in_stays_so_when_it_is_folded_and_fits() -> None:
+    assert fold("  un deux", 8) == ["  un", "  deux"]
+    assert fold(" " * 9 + "un deux", 10) == ["un deux"]
+
+
+def test_an_empty_line_stays_when_it_is_folded() -> None:
+    assert fold("", 20) == [""]
+    assert fold("  ", 20) == [""]
+
+
+def test_an_explanation_is_as_wide_as_the_screen() -> None:
+    hit = replace(HIT, rerank_logit=1.5, rerank_score=0.8, first_stage_z=0.25)
+    lines = render(replace(RESULT, hits=(hit,)), replace(PLAIN, width=100), explained=True).split("\n")
+    assert "    " + explain_hit(hit)[:60] in [line[:64] for line in lines]
