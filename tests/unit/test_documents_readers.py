@@ -360,11 +360,13 @@ def test_docx_as_python_docx_writes_it(tmp_path: Path) -> None:
     assert document.text == "Article 1\n\nLe salarié est engagé.\n\nun\n\nA | B"
 
 
-def test_docx_reads_insertions_and_not_deletions(tmp_path: Path) -> None:
+def test_docx_reads_insertions_and_neither_deletions_nor_hidden_text(tmp_path: Path) -> None:
     body = (
         "<w:p><w:pPr><w:pStyle w:val='Titre'/></w:pPr><w:r><w:t>Le titre</w:t></w:r></w:p>"
         "<w:p><w:ins><w:r><w:t>ajouté</w:t></w:r></w:ins><w:del><w:r><w:delText>retiré</w:delText></w:r></w:del>"
-        "<w:r><w:tab/><w:t>fin</w:t></w:r></w:p><w:sdt><w:sdtContent><w:p><w:r><w:t>champ</w:t></w:r></w:p></w:sdtContent></w:sdt>"
+        "<w:r><w:tab/><w:t>fin</w:t></w:r><w:r><w:rPr><w:vanish/></w:rPr><w:t>caché</w:t></w:r>"
+        "<w:r><w:rPr><w:vanish w:val='0'/></w:rPr><w:t>.</w:t></w:r></w:p>"
+        "<w:sdt><w:sdtContent><w:p><w:r><w:t>champ</w:t></w:r></w:p></w:sdtContent></w:sdt>"
     )
     document = read(
         tmp_path,
@@ -372,7 +374,7 @@ def test_docx_reads_insertions_and_not_deletions(tmp_path: Path) -> None:
         packed(word__document_dot_xml=f"<w:document xmlns:w='w'><w:body>{body}</w:body></w:document>"),
     )
     assert document.title == "Le titre"
-    assert document.text == "Le titre\n\najouté fin\n\nchamp"
+    assert document.text == "Le titre\n\najouté fin.\n\nchamp"
 
 
 def test_docx_of_word_on_the_web_is_read_without_its_table_of_contents(tmp_path: Path) -> None:

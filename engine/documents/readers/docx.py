@@ -77,6 +77,8 @@ def _is_dropped(element: Any) -> bool:
     name = local_name(element)
     if name == "p":
         return _CONTENTS_STYLE.match(_style(element)) is not None
+    if name == "r" and (hidden := element.find("{*}rPr/{*}vanish")) is not None:
+        return _value(hidden) not in ("0", "false", "off")
     return name in _DROPPED or (
         name in ("footnote", "endnote") and any(key.endswith("}type") for key in element.attrib)
     )
@@ -84,7 +86,11 @@ def _is_dropped(element: Any) -> bool:
 
 def _style(paragraph: Any) -> str:
     style = paragraph.find("{*}pPr/{*}pStyle")
-    return "" if style is None else next((v for key, v in style.attrib.items() if key.endswith("}val")), "")
+    return "" if style is None else _value(style)
+
+
+def _value(element: Any) -> str:
+    return next((value for key, value in element.attrib.items() if key.endswith("}val")), "")
 
 
 def _styled_title(root: Any) -> str:
