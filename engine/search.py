@@ -150,13 +150,12 @@ def _is_text(value: object) -> bool:
 
 
 def _begin(reader: "Reader", options: SearchOptions) -> None:
-    """What takes longest of a cold search, at once: torch is imported while Lucene starts."""
-    memory = reader.memory
-    names = [memory["encoder"]] if (options.first_stage or memory["first_stage"]) != "bm25" else []
-    if options.rerank is not False:
-        names.append(options.reranker or memory["reranker"])
-    if any(map(reader.shelf.at_hand, names)):
-        reader.shelf.prepare()
+    """What takes longest of a cold search, at once: models are loaded while Lucene starts."""
+    memory, shelf = reader.memory, reader.shelf
+    encodes = reader.has_dense and (options.first_stage or memory["first_stage"]) != "bm25"
+    encoder = memory["encoder"] if encodes else None
+    reranker = None if options.rerank is False else options.reranker or memory["reranker"]
+    shelf.prepare(*(name if name and shelf.at_hand(name) else None for name in (encoder, reranker)))
 
 
 def _first(*values: Any) -> Any:

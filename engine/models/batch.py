@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PackedBatch"]
+from engine.models.architecture import Architecture
+from engine.ragged import offsets_of
+
+__all__ = ["PackedBatch", "position_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +29,25 @@ class PackedBatch:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def part(self, begin: int, end: int) -> "PackedBatch":
+        """The sequences from `begin` to before `end`, at least one; its tokens are a view of these."""
+        starts = self.starts[begin : end + 1]
+        rows = slice(int(starts[0]), int(starts[-1]))
+        types = None if self.types is None else self.types[rows]
+        return PackedBatch(self.tokens[rows], types, starts - starts[0], int(np.diff(starts).max()))
+
+
+def position_ids(batch: PackedBatch, architecture: Architecture) -> NDArray[np.int32]:
+    """The position id of every token, int32[total].
+
+    RoBERTa's families number only tokens that are no padding, and a passage may hold the text `<pad>`.
+    """
+    lengths = np.diff(batch.starts)
+    counts = np.arange(len(batch.tokens), dtype=np.int32)
+    padding = architecture.padding
+    if padding is not None and (padded := batch.tokens == padding).any():
+        counted = offsets_of(~padded)
+        relative = counted[1:] - np.repeat(counted[batch.starts[:-1]], lengths) - 1
+        return np.where(padded, padding, relative + architecture.position_offset).astype(np.int32)
+    return counts - np.repeat(batch.starts[:-1] - np.int32(architecture.position_offset), lengths)

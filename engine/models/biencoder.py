@@ -164,9 +164,9 @@ class PackedEncoder:
     def __init__(
         self, folder: Path, device: str, precision: str, max_length: int | None, batch_tokens: int | None
     ) -> None:
-        from engine.models import runtime
+        from engine.models.model import load
 
-        self._runtime = runtime.load(folder, task="embed", device=device, precision=precision)
+        self._runtime = load(folder, task="embed", device=device, precision=precision)
         architecture = self._runtime.architecture
         self._tokenizer = TextTokenizer(folder)
         self._tokenizer.check_fits(self._tokenizer.single, architecture.vocabulary, architecture.types)

@@ -30,6 +30,7 @@ from safetensors.numpy import load, save
 from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import four_bit
 from engine.models.folders import put_in_place, write
+from engine.models.weights import map_tensors
 
 __all__ = ["SUMS", "Stored", "pack", "unpack"]
 
@@ -165,22 +166,11 @@ class _Packer:
 
 def _read_weights(path: Path) -> tuple[bytes, Tensors]:
     """The header of a safetensors file, as it stands there, and the tensors, mapped; odd types as their bytes."""
-    try:
-        content = np.memmap(path, np.uint8, "r")
-        length = int.from_bytes(content[:8].tobytes(), "little")
-        header = content[8 : 8 + length].tobytes()
-        entries = json.loads(header)
-        tensors: Tensors = {}
-        for key in _in_order(entries):
-            begin, end = entries[key]["data_offsets"]
-            tensor = content[8 + length + begin : 8 + length + end]
-            if (kind := entries[key]["dtype"]) in _FLOATS:
-                tensor = tensor.view(_FLOATS[kind]).reshape(entries[key]["shape"])
-            tensors[key] = tensor
-    except FileNotFoundError:
-        raise ModelDamaged("is missing", where=path, hint="give the folder of a whole model") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelDamaged(f"cannot be read: {error}", where=path, hint="save the model again") from error
+    header, stored = map_tensors(path)
+    tensors: Tensors = {}
+    for key, tensor in stored.items():
+        kind = _FLOATS.get(tensor.kind)
+        tensors[key] = tensor.content if kind is None else tensor.content.view(kind).reshape(tensor.shape)
     return header, tensors
 
 

@@ -330,9 +330,9 @@ class PackedScorer:
         self, folder: Path, device: str, precision: str, max_length: int | None, batch_tokens: int | None
     ) -> None:
         refuse_prompt(folder)
-        from engine.models import runtime
+        from engine.models.model import Model
 
-        self._model = runtime.Model(folder, task="classify", device=device)
+        self._model = Model(folder, task="classify", device=device)
         self.precision, self.draft_precision = self._model.precisions(precision)
         architecture = self._model.architecture
         check_labels(folder, architecture.labels)

@@ -1,17 +1,21 @@
 """What this machine computes on: cores, instructions, accelerators, and the precision that suits them."""
 
+import ctypes
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
-
-import torch
 
 from engine.cores import usable_cores
 from engine.errors import DeviceError, InvalidOption
 from engine.records import Precision
 
 __all__ = ["Cpu", "check_precision", "choose_devices", "cpu", "describe"]
+
+_NAME = re.compile(r"cpu|cuda(:(?P<index>\d{1,4}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,10 @@ def cpu() -> Cpu:
     return Cpu(name, flags, usable_cores())
 
 
-def choose_devices(asked: str) -> list[torch.device]:
-    """The devices to compute on; several GPUs share a batch run.
+def choose_devices(asked: str) -> list[str]:
+    """The devices to compute on, as torch names them; several GPUs share a batch run.
+
+    torch is imported only where a GPU may be at hand and is not ruled out.
 
     Args:
         asked: `auto` (every GPU, else the CPU), `cpu`, `cuda` (every GPU), `cuda:1`, or `cuda:0,cuda:2`.
@@ -69,31 +75,51 @@ def choose_devices(asked: str) -> list[torch.device]:
         InvalidOption: the name means nothing.
         DeviceError: there is no such device here.
     """
-    count = torch.cuda.device_count() if asked != "cpu" else 0
+    if asked == "cpu":
+        return ["cpu"]
+    count = _gpus()
     if asked == "auto":
         asked = "cuda" if count else "cpu"
     if asked == "cuda" and count:
-        return [torch.device("cuda", index) for index in range(count)]
-    devices = []
-    for name in asked.split(","):
-        try:
-            device = torch.device(name.strip())
-        except RuntimeError as error:
-            raise InvalidOption(f"no device is called {name!r}", where="device", hint="auto, cpu or cuda") from error
-        if device.type not in {"cpu", "cuda"}:
-            raise InvalidOption(f"{device.type} is not supported", where="device", hint="auto, cpu or cuda")
-        if device.type == "cuda" and (device.index or 0) >= count:
+        return [f"cuda:{index}" for index in range(count)]
+    found = []
+    for name in map(str.strip, asked.split(",")):
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise InvalidOption(f"no device is called {name!r}", where="device", hint="auto, cpu or cuda")
+        index = int(match["index"] or 0)
+        if name != "cpu" and index >= count:
             hint = f"GPUs here: {count}" if count else "no GPU is visible to torch; the cpu is always there"
-            raise DeviceError(f"there is no {name.strip()}", where="device", hint=hint)
-        devices.append(device)
-    if len(devices) > 1 and (len(set(devices)) < len(devices) or {device.type for device in devices} != {"cuda"}):
+            raise DeviceError(f"there is no {name}", where="device", hint=hint)
+        found.append(name if name == "cpu" else f"cuda:{index}")
+    if len(found) > 1 and (len(set(found)) < len(found) or "cpu" in found):
         raise InvalidOption(
             f"{asked} is no list of GPUs, each once", where="device", hint="such as cuda:0,cuda:1, or one device"
         )
-    return devices
+    return found
 
 
-def check_precision(asked: str, device: torch.device) -> None:
+def _gpus() -> int:
+    """How many GPUs torch can use."""
+    if version("torch").endswith("+cpu") or not _driver_is_here():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _driver_is_here() -> bool:
+    """Whether the library of a GPU's driver can be loaded; finding out takes a thousandth of torch's import."""
+    if Path("/dev/kfd").exists():  # AMD's, whose library torch brings along
+        return True
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        with suppress(OSError):
+            ctypes.CDLL(library)
+            return True
+    return False
+
+
+def check_precision(asked: str, device: str) -> None:
     """Refuse a precision that means nothing, or that the device does not have.
 
     Raises:
@@ -102,14 +128,17 @@ def check_precision(asked: str, device: torch.device) -> None:
     if asked not in ("auto", *get_args(Precision)):
         hint = f"auto, {', '.join(get_args(Precision))}"
         raise InvalidOption(f"no precision is called {asked!r}", where="precision", hint=hint)
-    if (device.type, asked) in {("cpu", "fp16"), ("cuda", "int8")}:
-        raise InvalidOption(f"{asked} is not for {device.type}", where="precision", hint="leave it at auto")
+    kind = device.partition(":")[0]
+    if (kind, asked) in {("cpu", "fp16"), ("cuda", "int8")}:
+        raise InvalidOption(f"{asked} is not for {kind}", where="precision", hint="leave it at auto")
     if asked == "int8" and not cpu().has_int8_products:
         raise InvalidOption("this processor has no 8-bit products", where="precision", hint="leave it at auto")
 
 
 def describe() -> dict[str, object]:
     """What `fouille doctor` shows of the devices, JSON-able."""
+    import torch
+
     processor = cpu()
     gpus = []
     for index in range(torch.cuda.device_count()):

@@ -127,7 +127,7 @@ def _options(device: str, precision: str) -> dict[str, Any]:
             where="precision",
             hint=f"take one of {', '.join(_DTYPES)}",
         )
-    first = str(devices.choose_devices(device)[0])  # it takes one, and knows kinds that `auto` here does not
+    first = devices.choose_devices(device)[0]  # it takes one, and knows kinds that `auto` here does not
     chosen = None if device == "auto" else first
     return {"device": chosen, "local_files_only": True, "trust_remote_code": False}
 

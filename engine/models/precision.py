@@ -1,22 +1,32 @@
-"""The precision that `auto` means on a CPU: what a short measurement finds faster, remembered in the cache folder."""
+"""How a CPU computes fastest, by a short measurement that is remembered in the cache folder.
+
+The forms measured are a product of the model's feed-forward part in torch, in fp32 and where the processor multiplies
+it in bf16, and in ONNX Runtime, in fp32.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
 
-import torch
+import numpy as np
 
 from engine.models.device import cpu
-from engine.models.linear import choose_affine
-from engine.models.workers import workers
 from engine.records import Precision
 from engine.remembered import recall, remember
 
-__all__ = ["cpu_precision"]
+__all__ = ["cpu_precision", "onnx_is_as_fast"]
 
-_REMEMBERED = "cpu-precision.json"
+_REMEMBERED = "cpu-products.json"
 _GAIN = 1.2
-"""bf16 must be faster by this much: below, its rounding buys nothing."""
+"""What bf16 must be faster by, whose rounding would else buy nothing; and torch, whose import takes a second."""
 _ROWS, _REPEATS = 256, 40
+_TORCH, _TORCH_HALF, _ONNX = "torch fp32", "torch bf16", "onnxruntime fp32"
+
+_LEAST = 384, 1536
+"""Narrower products measure the call, not the product; all of them count as this one."""
+
+Product = Callable[[], object]
 
 
 def cpu_precision(hidden: int, intermediate: int) -> Precision:
@@ -28,38 +38,94 @@ def cpu_precision(hidden: int, intermediate: int) -> Precision:
     """
     if not cpu().has_bf16_products:
         return "fp32"
-    key = f"{cpu().name}, torch {torch.__version__}, {hidden}x{intermediate}"
+    rates = _rates(hidden, intermediate)
+    exact = max(rates[_TORCH], rates.get(_ONNX, 0.0))
+    return "bf16" if rates[_TORCH_HALF] >= _GAIN * exact else "fp32"
+
+
+def onnx_is_as_fast(hidden: int, intermediate: int) -> bool:
+    """Whether ONNX Runtime is here and fp32 loses nothing by it; arguments as for `cpu_precision`."""
+    if not _onnx_version():
+        return False
+    rates = _rates(hidden, intermediate)
+    return rates[_TORCH] < _GAIN * rates[_ONNX]
+
+
+def _rates(hidden: int, intermediate: int) -> Mapping[str, float]:
+    """GFLOP/s of every form that this machine has."""
+    hidden, intermediate = max(hidden, _LEAST[0]), max(intermediate, _LEAST[1])
+    forms = [_TORCH, *([_TORCH_HALF] if cpu().has_bf16_products else []), *([_ONNX] if _onnx_version() else [])]
+    key = f"{cpu().name}, torch {version('torch')}, onnxruntime {_onnx_version()}, {hidden}x{intermediate}"
     known = recall(_REMEMBERED)
-    gain = known.get(key)
-    if not isinstance(gain, (int, float)):
-        gain = _gain(hidden, intermediate)
-        remember(_REMEMBERED, known | {key: gain})
-    return "bf16" if gain >= _GAIN else "fp32"
+    rates = known.get(key)
+    if not isinstance(rates, dict) or not all(isinstance(rates.get(form), int | float) for form in forms):
+        rates = _measured(forms, hidden, intermediate)
+        remember(_REMEMBERED, known | {key: rates})
+    return rates
 
 
-def _gain(hidden: int, intermediate: int) -> float:
-    """How many times faster bf16 multiplies than fp32."""
-    # On one core of the pool and in its own processor time, the two types in turns. On a busy machine most repeats hit
-    # cold caches; the minimum of a few would be luck, and would be remembered.
-    return workers(cpu().cores).submit(_measured, hidden, intermediate).result()
+@cache
+def _onnx_version() -> str | None:
+    """The version of ONNX Runtime where both it and what writes its graphs are installed."""
+    try:
+        version("onnx")
+        return version("onnxruntime")
+    except PackageNotFoundError:
+        return None
 
 
-def _measured(hidden: int, intermediate: int) -> float:
-    """The ratio of the shortest times of the feed-forward part's first product."""
-    turns = [_product(dtype, hidden, intermediate) for dtype in (torch.float32, torch.bfloat16)]
-    best = [float("inf")] * len(turns)
-    with torch.inference_mode():
+def _measured(forms: list[str], hidden: int, intermediate: int) -> dict[str, float]:
+    """The rate of each form in its shortest time.
+
+    On one core and in its own processor time, the forms in turns. On a busy machine most repeats hit cold caches; the
+    minimum of a few would be luck, and would be remembered.
+    """
+    from engine.models.torch_runtime import torch_workers
+
+    def measure() -> list[float]:
+        products = [_FORMS[form](hidden, intermediate) for form in forms]
+        best = [float("inf")] * len(products)
         for _ in range(_REPEATS):
-            for which, (product, x) in enumerate(turns):
+            for which, product in enumerate(products):
                 start = time.thread_time()
-                product(x)
+                product()
                 best[which] = min(best[which], time.thread_time() - start)
-    return round(best[0] / best[1], 2)
+        return best
+
+    work = 2e-9 * _ROWS * hidden * intermediate
+    best = torch_workers(cpu().cores).submit(measure).result()
+    return {form: round(work / seconds, 1) for form, seconds in zip(forms, best, strict=True)}
 
 
-def _product(
-    dtype: torch.dtype, hidden: int, intermediate: int
-) -> tuple[Callable[[torch.Tensor], object], torch.Tensor]:
+def _torch_product(hidden: int, intermediate: int, *, half: bool) -> Product:
+    import torch
+
+    from engine.models.linear import choose_affine
+
+    dtype = torch.bfloat16 if half else torch.float32
     weight = torch.ones(intermediate, hidden, dtype=dtype)
+    x = torch.ones(_ROWS, hidden, dtype=dtype)
     product = choose_affine(torch.device("cpu"), dtype)(weight, weight[:, 0].contiguous(), None)
-    return product, torch.ones(_ROWS, hidden, dtype=dtype)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return product(x)
+
+    return run
+
+
+def _onnx_product(hidden: int, intermediate: int) -> Product:
+    from engine.models import onnx_graph, onnx_runtime
+
+    graph, (weight, bias) = onnx_graph.build_product(hidden, intermediate)
+    weights = {weight: np.ones((intermediate, hidden), np.float32), bias: np.ones(intermediate, np.float32)}
+    session = onnx_runtime.session(graph, weights)
+    given = {onnx_graph.EMBEDDED: np.ones((_ROWS, hidden), np.float32), onnx_graph.SHAPE: np.zeros(3, np.int64)}
+    return lambda: session.run([onnx_graph.FOUND], given)
+
+
+_FORMS: Mapping[str, Callable[[int, int], Product]] = {
+    _TORCH: partial(_torch_product, half=False),
+    _TORCH_HALF: partial(_torch_product, half=True),
+    _ONNX: _onnx_product,
+}

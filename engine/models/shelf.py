@@ -1,17 +1,18 @@
 """Models in memory: each is found, loaded once, and kept for the next search."""
 
 import gc
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.errors import ModelNotFound
 from engine.models import registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from engine.models import BiEncoder, CrossEncoder
     from engine.settings import Settings
 
@@ -25,6 +26,8 @@ class Shelf:
     settings: "Settings"
     _encoders: "dict[str, BiEncoder]" = field(default_factory=dict)
     _rerankers: "dict[str, CrossEncoder]" = field(default_factory=dict)
+    _loading_encoder: threading.Lock = field(default_factory=threading.Lock)
+    _loading_reranker: threading.Lock = field(default_factory=threading.Lock)
 
     def at_hand(self, name: str) -> bool:
         """Whether the model is loaded, a folder or in the cache: no network is asked."""
@@ -36,14 +39,15 @@ class Shelf:
         Raises:
             ModelNotFound: it is neither local nor, with `fetch`, to be downloaded.
         """
-        if name not in self._encoders:
-            from engine.models import BiEncoder
+        with self._loading_encoder:
+            if name not in self._encoders:
+                from engine.models import BiEncoder
 
-            self._locate(name, fetch=fetch)
-            self._encoders[name] = BiEncoder(
-                name, self.settings.device, self.settings.precision, batch_tokens=self.settings.batch_tokens
-            )
-        return self._encoders[name]
+                self._locate(name, fetch=fetch)
+                self._encoders[name] = BiEncoder(
+                    name, self.settings.device, self.settings.precision, batch_tokens=self.settings.batch_tokens
+                )
+            return self._encoders[name]
 
     def reranker(self, name: str, *, fetch: bool = False) -> "CrossEncoder":
         """The cross-encoder of that name or folder; downloaded only when `fetch` says so.
@@ -51,24 +55,32 @@ class Shelf:
         Raises:
             ModelNotFound: it is neither local nor, with `fetch`, to be downloaded.
         """
-        if name not in self._rerankers:
-            from engine.models import CrossEncoder
+        with self._loading_reranker:
+            if name not in self._rerankers:
+                from engine.models import CrossEncoder
 
-            self._locate(name, fetch=fetch)
-            self._rerankers[name] = CrossEncoder(
-                name,
-                self.settings.device,
-                self.settings.precision,
-                max_length=self.settings.max_length,
-                batch_tokens=self.settings.batch_tokens,
-            )
-        return self._rerankers[name]
+                self._locate(name, fetch=fetch)
+                self._rerankers[name] = CrossEncoder(
+                    name,
+                    self.settings.device,
+                    self.settings.precision,
+                    max_length=self.settings.max_length,
+                    batch_tokens=self.settings.batch_tokens,
+                )
+            return self._rerankers[name]
 
-    @staticmethod
-    def prepare() -> None:
-        """Start importing torch in a thread, a cold search's longest wait; a later import waits only for the rest."""
-        if "torch" not in sys.modules:
-            threading.Thread(target=_import_torch, name="torch-import").start()
+    def prepare(self, encoder: str | None, reranker: str | None) -> None:
+        """Start loading those that are at hand in a thread, while the caller starts Lucene.
+
+        What cannot be loaded is told where it is asked for.
+        """
+        loads: list[Callable[[], object]] = []
+        if encoder is not None and encoder not in self._encoders:
+            loads.append(partial(self.encoder, encoder))
+        if reranker is not None and reranker not in self._rerankers:
+            loads.append(partial(self.reranker, reranker))
+        if loads:
+            threading.Thread(target=_attempt, args=(loads,), name="fouille-models").start()
 
     @staticmethod
     def _locate(name: str, *, fetch: bool) -> None:
@@ -78,13 +90,14 @@ class Shelf:
             registry.fetch(name)
 
 
-def _import_torch() -> None:
-    # A tenth of the import is the collector's, which finds nothing: modules are made to stay.
+def _attempt(loads: "Sequence[Callable[[], object]]") -> None:
+    # A tenth of the imports is the collector's, which finds nothing: modules are made to stay.
     collects = gc.isenabled()
     gc.disable()
     try:
-        with suppress(ImportError):  # comes again where torch is used
-            import_module("torch")
+        for load in loads:
+            with suppress(Exception):  # comes again where the model is used
+                load()
     finally:
         if collects:
             gc.enable()

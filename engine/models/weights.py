@@ -4,18 +4,21 @@ Nothing is copied or converted here. The embedding table of a multilingual model
 search reads a few thousand rows; its pages stay on disk until a row is looked up.
 """
 
+import json
 from collections.abc import Mapping
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from engine.models.architecture import Architecture, Family, read_json
 from engine.models.registry import refuse_pickles
 
-__all__ = ["Shape", "expected_tensors", "open_weights"]
+__all__ = ["RawTensor", "Shape", "StoredTensor", "expected_tensors", "map_tensors", "open_weights"]
 
 Shape = tuple[int, ...]
 
@@ -46,11 +49,53 @@ _DISTILBERT_LAYER = {
     "output_norm": "output_layer_norm",
 }
 _RENAMED = {"gamma": "weight", "beta": "bias"}
-_FLOATS = frozenset({torch.float32, torch.float16, torch.bfloat16})
+_FLOATS: Mapping[str, np.dtype[Any]] = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(np.uint16),
+}
+_BITS_OF_BF16 = 16
+"""bf16 is the upper half of fp32."""
+_LENGTH = 8
+"""Bytes in front of a safetensors header that say how long it is."""
 _LONGEST_NAME = 255
 # Tensors of a pre-training task, a pooler that the task does not read, and a buffer that old checkpoints carry.
 _UNREAD_ENDS = ("position_ids", "token_type_ids")
 _UNREAD_STARTS = ("lm_head.", "cls.", "generator_", "discriminator_", "vocab_", "qa_outputs.", "pooler.")
+
+
+class RawTensor(NamedTuple):
+    """A tensor of a safetensors file.
+
+    Attributes:
+        kind: its type, as safetensors names it.
+        shape: of the tensor.
+        content: its bytes, mapped.
+    """
+
+    kind: str
+    shape: Shape
+    content: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor as it lies in its file.
+
+    Attributes:
+        kind: F32, F16 or BF16, as safetensors names them.
+        data: float32, float16, or the bits of bf16 as uint16; memory-mapped.
+    """
+
+    kind: str
+    data: NDArray[Any]
+
+    def floats(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.float32]:
+        """Its numbers, or those of some rows, in fp32; the mapped file itself where that is what it holds."""
+        data = self.data if rows is None else np.take(self.data, rows, axis=0)
+        if self.kind == "BF16":
+            return (data.astype(np.uint32) << _BITS_OF_BF16).view(np.float32)
+        return data.astype(np.float32, copy=False)
 
 
 def expected_tensors(architecture: Architecture, base: str) -> dict[str, tuple[str, Shape]]:
@@ -89,46 +134,64 @@ def expected_tensors(architecture: Architecture, base: str) -> dict[str, tuple[s
     return found
 
 
-def open_weights(folder: Path, architecture: Architecture) -> dict[str, torch.Tensor]:
+def open_weights(folder: Path, architecture: Architecture) -> dict[str, StoredTensor]:
     """The model's tensors as they are stored, mapped from `model.safetensors` or its shards.
 
     Returns:
-        Our names (see `expected_tensors`) -> CPU tensors of fp32, fp16 or bf16.
+        Our names (see `expected_tensors`) -> tensors of fp32, fp16 or bf16.
 
     Raises:
         ModelNotFound: the folder holds no weights.
         ModelUnsupported: it holds only a pickled checkpoint, or numbers that are no floats.
         ModelDamaged: a file is cut short; a tensor is missing, unknown or of a foreign shape.
     """
-    files = _files(folder)
-    with ExitStack() as opened:
-        stored: dict[str, tuple[Path, safe_open, str]] = {}
-        for path in files:
-            try:
-                file = opened.enter_context(safe_open(path, framework="pt"))
-            except (OSError, SafetensorError) as error:
-                raise ModelDamaged(f"cannot be read: {error}", where=path, hint="fetch the model again") from error
-            stored |= {_current_name(key): (path, file, key) for key in file.keys()}  # noqa: SIM118 - a file is no mapping
-        base = _base(architecture.family, stored)
-        expected = expected_tensors(architecture, base)
-        _check_names(folder, base, architecture, set(stored), {name for name, _ in expected.values()})
-        tensors = {}
-        for name, (key, shape) in expected.items():
-            path, file, own = stored[key]
-            try:
-                tensor = file.get_tensor(own)  # type: ignore[no-untyped-call]
-            except SafetensorError as error:  # a type of numbers that torch lacks
-                raise ModelDamaged(f"{key} cannot be read: {error}", where=path) from error
-            if tuple(tensor.shape) != shape:
-                what = f"{key} is {list(tensor.shape)} where config.json says {list(shape)}"
-                raise ModelDamaged(what, where=path, hint="fetch the model again")
-            if tensor.dtype not in _FLOATS:
-                what = f"{key} is stored as {str(tensor.dtype).removeprefix('torch.')}"
-                if tensor.dtype == torch.float64:
-                    raise ModelUnsupported(what, where=path)
-                raise ModelDamaged(what, where=path, hint="weights are fp32, fp16 or bf16; fetch the model again")
-            tensors[name] = tensor
-    return tensors
+    stored: dict[str, tuple[Path, str, RawTensor]] = {}
+    for path in _files(folder):
+        _, tensors = map_tensors(path)
+        stored |= {_current_name(key): (path, key, tensor) for key, tensor in tensors.items()}
+    base = _base(architecture.family, stored)
+    expected = expected_tensors(architecture, base)
+    _check_names(folder, base, architecture, set(stored), {name for name, _ in expected.values()})
+    found = {}
+    for name, (current, shape) in expected.items():
+        path, key, tensor = stored[current]
+        if tensor.shape != shape:
+            what = f"{key} is {list(tensor.shape)} where config.json says {list(shape)}"
+            raise ModelDamaged(what, where=path, hint="fetch the model again")
+        if tensor.kind not in _FLOATS:
+            what = f"{key} is stored as {tensor.kind}"
+            if tensor.kind.startswith("F"):
+                raise ModelUnsupported(what, where=path)
+            raise ModelDamaged(what, where=path, hint="weights are fp32, fp16 or bf16; fetch the model again")
+        numbers = tensor.content.view(_FLOATS[tensor.kind]).reshape(shape)
+        found[name] = StoredTensor(tensor.kind, np.require(numbers, requirements="A"))
+    return found
+
+
+def map_tensors(path: Path) -> tuple[bytes, dict[str, RawTensor]]:
+    """A safetensors file, mapped: its header, and its tensors in the order of their bytes.
+
+    Raises:
+        ModelDamaged: it is missing, cut short, or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="np"):
+            pass  # has seen that the tensors are as long as they say, lie end to end and fill the file
+        # Writable pages of this process alone, because torch warns of others; nobody writes to them.
+        content = np.memmap(path, np.uint8, "c")
+    except FileNotFoundError:
+        raise ModelDamaged("is missing", where=path, hint="give the folder of a whole model") from None
+    except (OSError, SafetensorError) as error:
+        raise ModelDamaged(f"cannot be read: {error}", where=path, hint="fetch the model again") from error
+    begin = _LENGTH + int.from_bytes(content[:_LENGTH].tobytes(), "little")
+    header = content[_LENGTH:begin].tobytes()
+    entries = json.loads(header)
+    entries.pop("__metadata__", None)
+    tensors = {}
+    for key, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        first, last = entry["data_offsets"]
+        tensors[key] = RawTensor(entry["dtype"], tuple(entry["shape"]), content[begin + first : begin + last])
+    return header, tensors
 
 
 def _files(folder: Path) -> list[Path]:

@@ -5,40 +5,50 @@ cache, and loses little when another process takes a core for a while. Threads t
 slowest of them some thirty times a layer.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from threading import Barrier
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["share_out", "workers"]
+from engine.models.batch import PackedBatch
+
+__all__ = ["share_out", "start", "workers"]
 
 _CHUNK_TOKENS = 1024
 """Enough to read a layer's weights seldom, few enough for activations to stay near the core."""
 _CHUNKS_PER_CORE = 4
 """So that the cores finish together."""
 
+Values = NDArray[np.float32]
+
 
 @cache
 def workers(cores: int) -> ThreadPoolExecutor:
-    """One thread per core; torch computes single-threaded in each."""
-    ready = Barrier(cores + 1)
-    pool = ThreadPoolExecutor(cores, thread_name_prefix="fouille-core")
+    """One thread per core."""
+    return ThreadPoolExecutor(cores, thread_name_prefix="fouille-core")
 
-    def alone() -> None:
-        # torch initialises a thread's count on its first query, which would overwrite a value set before.
-        torch.get_num_threads()
-        torch.set_num_threads(1)
-        ready.wait()
 
-    before = torch.get_num_threads()
-    for _ in range(cores):
-        pool.submit(alone)
-    ready.wait()
-    # torch keeps the count per thread, and one more for threads to come: leave that one as it was.
-    torch.set_num_threads(before)
-    return pool
+def start(
+    batch: PackedBatch, compute: Callable[[PackedBatch], Values], cores: int, pool: Callable[[int], ThreadPoolExecutor]
+) -> list[Future[Values] | Values]:
+    """Whole sequences shared out to the cores; a batch too small to share is computed here, by one call.
+
+    Args:
+        batch: at least one sequence.
+        compute: gives float32[n, width] for a part of the batch.
+        cores: that will compute.
+        pool: gives their threads; not called for a batch too small to share.
+
+    Returns:
+        float32[n, width] of each part in order, done or being computed.
+    """
+    parts = share_out(batch.starts.tolist(), cores)
+    if cores == 1 or len(parts) < cores:
+        return [compute(batch)]
+    threads = pool(cores)
+    return [threads.submit(compute, batch.part(begin, end)) for begin, end in parts]
 
 
 def share_out(bounds: Sequence[int], cores: int) -> list[tuple[int, int]]:

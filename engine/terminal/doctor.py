@@ -136,7 +136,7 @@ def _torch(_: Settings) -> Iterator[Check]:
 
 def _transformers(_: Settings) -> Iterator[Check]:
     found = []
-    for package in ("tokenizers", "safetensors", "transformers", "sentence-transformers"):
+    for package in ("tokenizers", "safetensors", "onnxruntime", "onnx", "transformers", "sentence-transformers"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -167,10 +167,10 @@ def _precision(settings: Settings) -> Iterator[Check]:
 
     if (folder := locate(settings.reranker_or_default)) is None:
         return
-    from engine.models import runtime
+    from engine.models.model import Model
 
     with suppress(ModelUnsupported):
-        model = runtime.Model(folder, task="classify", device=settings.device)
+        model = Model(folder, task="classify", device=settings.device)
         chosen = model.precisions(settings.precision)
         draft = f"{chosen.draft} draft, the first hits again in " if chosen.draft else ""
         yield Check("precision", "works", f"{settings.precision}: {draft}{chosen.scores}")

@@ -1,7 +1,7 @@
 """Ctrl-C, put off for the moment that Python's own import machinery is at work.
 
 A `KeyboardInterrupt` raised inside that machinery can be swallowed there (it works in the callbacks of weak references)
-and leave the lock over all imports taken. torch is imported in a thread: both threads would then wait for ever.
+and leave the lock over all imports taken. Models are loaded in a thread, which imports too: both would wait for ever.
 """
 
 import signal

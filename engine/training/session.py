@@ -337,12 +337,12 @@ def _device(asked: str) -> str:
     """The kind of device; which GPU of several is torchrun's to say."""
     from engine.models.device import choose_devices
 
-    device = choose_devices(asked)[0]
-    if asked not in ("auto", "cuda") and device.index:
+    kind, _, index = choose_devices(asked)[0].partition(":")
+    if asked not in ("auto", "cuda") and index not in ("", "0"):
         raise DeviceError(
             "a training takes the first GPU that it sees", where="--device", hint="set CUDA_VISIBLE_DEVICES"
         )
-    return device.type
+    return kind
 
 
 def _write(model: Any, recipe: Recipe, report: TrainReport, origin: Origin) -> None:

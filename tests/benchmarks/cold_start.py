@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.models import device as devices
 from indexes import jvm
 from tests.benchmarks import corpus, measure, shapes
 
@@ -81,7 +80,7 @@ def main() -> None:
             {"process": name, "s": took, "times faster": slowest / took if slowest else None}
             for name, took in seconds.items()
         ]
-        facts = measure.machine(devices.choose_devices(asked.device)[0]) | {
+        facts = measure.machine(measure.chosen_device(asked.device)) | {
             "model": asked.model or asked.shape,
             "passages": asked.passages,
             "candidates": asked.candidates,

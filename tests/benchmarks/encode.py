@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.models import device as devices
 from engine.models.architecture import read_architecture
 from engine.models.biencoder import BiEncoder
 from tests.benchmarks import measure, shapes
@@ -25,7 +24,7 @@ def main() -> None:
     asked = flags.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = shapes.model_folder(asked.model or asked.shape, "embed", asked.folder or Path(temporary))
-        device = devices.choose_devices(asked.device)[0]
+        device = measure.chosen_device(asked.device)
         texts = shapes.passages_of(asked.words, asked.passages)
         contestants: dict[str, Callable[[], Any]] = {}
         missing: list[str] = []

@@ -13,7 +13,6 @@ import numpy as np
 from engine.collection import Collection
 from engine.documents import open_source
 from engine.evaluation import read_questions
-from engine.models import device as devices
 from engine.records import SearchOptions, SearchResult
 from engine.settings import resolve
 from tests.benchmarks import measure, shapes
@@ -51,7 +50,7 @@ def main() -> None:
                 found = [target.search(question, options) for question in questions]
             reference = reference or found
             rows.append({"set": name, "precision": precision} | agreement(reference, found))
-    facts = measure.machine(devices.choose_devices(asked.device)[0]) | {
+    facts = measure.machine(measure.chosen_device(asked.device)) | {
         "model": asked.model or asked.shape,
         "candidates": asked.candidates,
         "k": asked.k,

@@ -30,6 +30,11 @@ def parser(description: str, shape: str) -> argparse.ArgumentParser:
     return flags
 
 
+def chosen_device(asked: str) -> torch.device:
+    """The first of the devices that `--device` means."""
+    return torch.device(devices.choose_devices(asked)[0])
+
+
 def matrix_rate(device: torch.device) -> dict[str, float]:
     """Products per second that this device reaches on the encoder's own operator, TFLOP/s by precision."""
     from engine.models.linear import choose_affine

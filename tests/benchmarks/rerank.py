@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.models import device as devices
-from engine.models import runtime
 from engine.models.architecture import read_architecture
 from engine.models.crossencoder import CrossEncoder, TopScores
 from engine.records import Ragged
@@ -35,7 +33,7 @@ def main() -> None:
     asked = flags.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = shapes.model_folder(asked.model or asked.shape, "classify", asked.folder or Path(temporary))
-        device = devices.choose_devices(asked.device)[0]
+        device = measure.chosen_device(asked.device)
         question, texts = shapes.questions()[0], shapes.passages_of(asked.words, asked.candidates)
         exact = CrossEncoder(folder, str(device), "fp32")
         reference = exact.score(question, texts, activation="none")
@@ -82,7 +80,7 @@ def main() -> None:
             "spread of logits": float(reference.std()),
             "ceiling TFLOP/s": {name: round(rate, 3) for name, rate in ceiling.items()},
             "ours": [
-                runtime.load(folder, task="classify", device=str(device), precision=used).describe()
+                load(folder, task="classify", device=str(device), precision=used).describe()
                 for used in sorted({used for ours in models for used in (ours.precision, ours.draft_precision) if used})
             ],
             "again in fp32": [

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from engine.collection import Collection
-from engine.models import device as devices
 from engine.records import SearchOptions
 from engine.settings import resolve
 from tests.benchmarks import corpus, measure, shapes
@@ -35,7 +34,7 @@ def main() -> None:
                 "100 candidates": SearchOptions(candidates=100, rerank=True, reranker=str(model)),
             }.items():
                 rows.append({"search": name} | latencies(target, questions, options))
-        facts = measure.machine(devices.choose_devices(asked.device)[0]) | {
+        facts = measure.machine(measure.chosen_device(asked.device)) | {
             "model": asked.model or asked.shape,
             "passages": asked.passages,
         }

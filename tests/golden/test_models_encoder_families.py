@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from engine.models.batch import PackedBatch
-from engine.models.runtime import load
+from engine.models.model import load
 
 TOLERANCE = 1e-4
 LENGTHS = (7, 3, 30, 30, 1, 62, 2, 17)
@@ -28,6 +28,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "electra, as wide": ("Electra", _SHAPE | {"embedding_size": 48}),
     "distilbert": ("DistilBert", _DISTIL | {"num_labels": 1, "initializer_range": 0.2}),
 }
+
+
+@pytest.fixture(params=["torch", "ONNX Runtime"], autouse=True)
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 through each of the two that run it on a CPU."""
+    monkeypatch.setattr("engine.models.model.onnx_is_as_fast", lambda *_: request.param != "torch")
 
 
 def make_model(folder: Path, family: str, *, head: bool, dtype: torch.dtype = torch.float32) -> Any:

@@ -33,6 +33,12 @@ PASSAGES = (
 )
 
 
+@pytest.fixture(params=["torch", "ONNX Runtime"], autouse=True)
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 through each of the two that run it on a CPU."""
+    monkeypatch.setattr("engine.models.model.onnx_is_as_fast", lambda *_: request.param != "torch")
+
+
 @dataclass(frozen=True)
 class Tiny:
     cross: Path
@@ -281,15 +287,17 @@ def test_truncated_passages_are_told(zoo):
     assert found.any()
 
 
-def test_scoring_imports_neither_transformers_nor_the_hub(zoo):
+def test_scoring_imports_neither_transformers_nor_the_hub_and_one_engine(zoo):
     code = """
 import sys
-from engine.models import CrossEncoder
+from engine.models import CrossEncoder, model
+model.onnx_is_as_fast = lambda *_: sys.argv[2] == "onnxruntime"
 CrossEncoder(sys.argv[1], "cpu", "fp32").score("a", ["b"])
-print(*{"transformers", "sentence_transformers", "huggingface_hub"} & set(sys.modules))
+print(*{"torch", "onnxruntime", "transformers", "sentence_transformers", "huggingface_hub"} & set(sys.modules))
 """
-    command = [sys.executable, "-c", code, str(zoo("bert").cross)]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == ""
+    for engine in ("torch", "onnxruntime"):
+        command = [sys.executable, "-c", code, str(zoo("bert").cross), engine]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == engine
 
 
 def test_tokenizer_of_another_model_is_damage(zoo, tmp_path):

@@ -33,7 +33,7 @@ class FirstTokens:
 
 @pytest.fixture(autouse=True)
 def _runtime(monkeypatch):
-    monkeypatch.setattr("engine.models.runtime.load", lambda *_, **__: FirstTokens())
+    monkeypatch.setattr("engine.models.model.load", lambda *_, **__: FirstTokens())
 
 
 @pytest.fixture

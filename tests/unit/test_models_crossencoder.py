@@ -45,7 +45,7 @@ def runtime(monkeypatch):
         precisions=lambda _asked: ("fp32", None),
         runtime=lambda _precision: made,
     )
-    monkeypatch.setattr("engine.models.runtime.Model", lambda *_, **__: opened)
+    monkeypatch.setattr("engine.models.model.Model", lambda *_, **__: opened)
     return made
 
 

@@ -1,5 +1,7 @@
 """What precision `auto` gives: fp32's scores, after a draft in bf16 where the processor gains by it."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from engine import sample
 from engine.collection import Collection
 from engine.documents import open_source
 from engine.errors import InvalidOption
-from engine.models import CrossEncoder
-from engine.models import runtime as runtimes
+from engine.models import CrossEncoder, onnx_runtime, torch_runtime
+from engine.models import model as models
 from engine.records import SearchOptions, SearchResult
 from engine.settings import Settings
 from engine.terminal import doctor
@@ -25,7 +26,7 @@ WORDS = ["cheval", "jardin", "maison", "fromage", "pluie", "soleil", "pomme", "l
 @pytest.fixture(autouse=True)
 def bf16_gains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever processor the tests run on, its measurement speaks for bf16."""
-    monkeypatch.setattr(runtimes, "cpu_precision", lambda *_: "bf16")
+    monkeypatch.setattr(models, "cpu_precision", lambda *_: "bf16")
 
 
 @pytest.fixture
@@ -103,26 +104,32 @@ def test_none_of_the_best_is_refused(auto: CrossEncoder) -> None:
 
 
 def test_only_the_precisions_in_use_are_in_memory(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[torch.dtype] = []
+    made: list[str] = []
+    exact, drafting = onnx_runtime.OnnxRuntime.__init__, torch_runtime.load
 
-    class Recorded(runtimes.Encoder):
-        def __init__(self, *arguments: Any, dtype: torch.dtype, **options: Any) -> None:
-            made.append(dtype)
-            super().__init__(*arguments, dtype=dtype, **options)
+    def record_exact(*given: Any, **named: Any) -> None:
+        made.append("fp32")
+        exact(*given, **named)
 
-    monkeypatch.setattr(runtimes, "Encoder", Recorded)
+    def record(*given: Any, precision: str, **named: Any) -> Any:
+        made.append(precision)
+        return drafting(*given, precision=precision, **named)
+
+    monkeypatch.setattr(models, "onnx_is_as_fast", lambda *_: True)
+    monkeypatch.setattr(onnx_runtime.OnnxRuntime, "__init__", record_exact)
+    monkeypatch.setattr(torch_runtime, "load", record)
     CrossEncoder(tiny.reranker, "cpu", "fp32").rank("la maison", passages_of(90))
-    assert made == [torch.float32]
+    assert made == ["fp32"]
     made.clear()
     model = CrossEncoder(tiny.reranker, "cpu")
-    assert made == [torch.bfloat16]
+    assert made == ["bf16"]
     for _ in range(2):
         model.rank("la maison", passages_of(90))
-    assert made == [torch.bfloat16, torch.float32]
+    assert made == ["bf16", "fp32"]
 
 
 def test_a_precision_is_made_once_whatever_thread_asks(tiny: SimpleNamespace) -> None:
-    model = runtimes.Model(Path(tiny.reranker), task="classify", device="cpu")
+    model = models.Model(Path(tiny.reranker), task="classify", device="cpu")
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(model.runtime, ["bf16", "fp32"] * 8))
     assert len(set(map(id, made))) == 2
@@ -182,3 +189,24 @@ def test_the_doctor_tells_the_precision(tiny: SimpleNamespace) -> None:
     for precision, told in (("auto", "auto: bf16 draft, the first hits again in fp32"), ("bf16", "bf16: bf16")):
         settings = Settings(device="cpu", precision=precision, reranker=str(tiny.reranker))
         assert [check.found for check in doctor.examine(settings) if check.name == "precision"] == [told]
+
+
+def test_a_search_of_both_stages_in_fp32_waits_for_no_torch(tiny: SimpleNamespace, tmp_path: Path) -> None:
+    settings = Settings(device="cpu", precision="fp32")
+    options = {"first_stage": "hybrid", "encoder": str(tiny.encoder), "reranker": str(tiny.reranker)}
+    with Collection.create(tmp_path / "guide", splitter="none", settings=settings, **options) as made:
+        made.add(open_source(str(sample.DOCUMENTS)).read())
+    code = """
+import sys
+from pathlib import Path
+from engine import Collection
+from engine.models import model
+from engine.settings import Settings
+model.onnx_is_as_fast = lambda *_: True
+with Collection.open(Path(sys.argv[1]), settings=Settings(device="cpu", precision="fp32")) as opened:
+    found = opened.search("comment faire lever une pâte")
+    print(found.reranker is not None, found.first_stage, "torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "guide")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "hybrid", "False"]

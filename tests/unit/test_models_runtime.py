@@ -1,6 +1,7 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,8 @@ from torch.nn import functional as F
 
 from engine.errors import DeviceError, InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import device as devices
-from engine.models import planner
-from engine.models import runtime as runtimes
+from engine.models import model as models
+from engine.models import planner, torch_runtime
 from engine.models.architecture import Task, read_architecture
 from engine.models.attention import (
     BucketedAttention,
@@ -31,8 +32,11 @@ from engine.models.attention import (
 from engine.models.batch import PackedBatch
 from engine.models.encoder import Encoder
 from engine.models.linear import PackedAffine, PlainAffine, QuantisedAffine, choose_affine
-from engine.models.weights import expected_tensors
-from engine.models.workers import share_out, workers
+from engine.models.onnx_runtime import OnnxRuntime
+from engine.models.runtime import Runtime
+from engine.models.torch_runtime import TorchRuntime, torch_workers
+from engine.models.weights import expected_tensors, open_weights
+from engine.models.workers import share_out
 
 CPU = torch.device("cpu")
 LENGTHS = [9, 9, 9, 8, 3, 1, 30, 2, 2, 17]
@@ -52,6 +56,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def by_torch(folder: Path, task: Task = "classify", devices: tuple[str, ...] = ("cpu",)) -> TorchRuntime:
+    architecture = read_architecture(folder, task)
+    stored = open_weights(folder, architecture)
+    return torch_runtime.load(
+        architecture, stored, device_names=list(devices), precision="fp32", flowing="fp32", folder=folder
+    )
+
+
+def by_onnx(folder: Path, task: Task = "classify") -> OnnxRuntime:
+    architecture = read_architecture(folder, task)
+    return OnnxRuntime(architecture, open_weights(folder, architecture), folder)
+
+
+@pytest.fixture(params=[by_torch, by_onnx])
+def runtime(folder: Path, request: pytest.FixtureRequest) -> Runtime:
+    found: Runtime = request.param(folder)
+    return found
+
+
 def batch_of(lengths: list[int]) -> PackedBatch:
     starts = np.cumsum([0, *lengths]).astype(np.int32)
     tokens = np.random.default_rng(1).integers(2, 50, starts[-1]).astype(np.int32)
@@ -63,8 +86,7 @@ def bounds_of(lengths: list[int]) -> PackedBounds:
     return PackedBounds(starts.tolist(), torch.from_numpy(starts), max(lengths))
 
 
-def test_scores_do_not_depend_on_how_a_batch_is_shared_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+def test_scores_do_not_depend_on_how_a_batch_is_shared_out(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = batch_of(LENGTHS * 3)
     monkeypatch.setattr(runtime, "_cores", 1)
     whole = runtime.run(batch)
@@ -73,8 +95,7 @@ def test_scores_do_not_depend_on_how_a_batch_is_shared_out(folder: Path, monkeyp
     np.testing.assert_allclose(runtime.run(batch), whole, atol=1e-5, rtol=0)
 
 
-def test_batches_under_way_are_collected_in_any_order(folder: Path) -> None:
-    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+def test_batches_under_way_are_collected_in_any_order(runtime: Runtime) -> None:
     first, second = batch_of(LENGTHS), batch_of(LENGTHS[::-1])
     handles = runtime.submit(first), runtime.submit(second)
     np.testing.assert_array_equal(runtime.collect(handles[1]), runtime.run(second))
@@ -82,18 +103,15 @@ def test_batches_under_way_are_collected_in_any_order(folder: Path) -> None:
 
 
 def test_copies_on_several_devices_share_the_batches_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
-    with monkeypatch.context() as three:
-        three.setattr(runtimes.devices, "choose_devices", lambda _: [torch.device("cpu")] * 3)
-        shared = runtimes.load(folder, task="classify", device="auto", precision="fp32")
+    alone, shared = by_torch(folder), by_torch(folder, devices=("cpu",) * 3)
     took: list[int] = []
-    compute = runtimes._compute
+    compute = torch_runtime._compute
 
-    def noted(encoder: Encoder, *given: Any) -> torch.Tensor:
+    def noted(encoder: Encoder, batch: PackedBatch) -> Any:
         took.append(id(encoder))
-        return compute(encoder, *given)
+        return compute(encoder, batch)
 
-    monkeypatch.setattr(runtimes, "_compute", noted)
+    monkeypatch.setattr(torch_runtime, "_compute", noted)
     monkeypatch.setattr(shared, "_cores", 1)
     lengths = np.array(LENGTHS * 3, np.int64)
 
@@ -112,7 +130,7 @@ def test_each_worker_computes_with_one_thread_and_the_rest_of_torch_with_as_many
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        pool = workers.__wrapped__(2)
+        pool = torch_workers.__wrapped__(2)
         inside = {pool.submit(torch.get_num_threads).result() for _ in range(4)}
         assert (inside, torch.get_num_threads()) == ({1}, 3)
     finally:
@@ -122,8 +140,8 @@ def test_each_worker_computes_with_one_thread_and_the_rest_of_torch_with_as_many
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.02), pytest.param("int8", 0.15, marks=needs_int8)])
 def test_lower_precision_stays_near_fp32(folder: Path, precision: str, tolerance: float) -> None:
     batch = batch_of(LENGTHS)
-    exact = runtimes.load(folder, task="classify", device="cpu", precision="fp32").run(batch)
-    runtime = runtimes.load(folder, task="classify", device="cpu", precision=precision)
+    exact = models.load(folder, task="classify", device="cpu", precision="fp32").run(batch)
+    runtime = models.load(folder, task="classify", device="cpu", precision=precision)
     scores = runtime.run(batch)
     assert (runtime.precision, scores.dtype) == (precision, np.float32)
     assert np.abs(scores - exact).max() < tolerance * np.abs(exact).max()
@@ -131,7 +149,7 @@ def test_lower_precision_stays_near_fp32(folder: Path, precision: str, tolerance
 
 @needs_int8
 def test_8_bit_scores_do_not_depend_on_the_batch(folder: Path) -> None:
-    runtime = runtimes.load(folder, task="classify", device="cpu", precision="int8")
+    runtime = models.load(folder, task="classify", device="cpu", precision="int8")
     batch = batch_of(LENGTHS)
     together = runtime.run(batch)
     last = PackedBatch(batch.tokens[-17:], None, np.array([0, 17], np.int32), 17)
@@ -149,39 +167,38 @@ def test_what_flows_between_8_bit_products_is_what_the_processor_is_fast_at(
         seen.add(x.dtype)
         return product(self, x, residual)
 
-    monkeypatch.setattr(runtimes, "cpu_precision", lambda *_: fastest)
+    monkeypatch.setattr(models, "cpu_precision", lambda *_: fastest)
     monkeypatch.setattr(QuantisedAffine, "__call__", watched)
-    runtimes.load(folder, task="classify", device="cpu", precision="int8").run(batch_of([5]))
+    models.load(folder, task="classify", device="cpu", precision="int8").run(batch_of([5]))
     assert seen == {dtype}
 
 
-def test_an_empty_batch_gives_no_rows(folder: Path) -> None:
-    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+def test_an_empty_batch_gives_no_rows(runtime: Runtime) -> None:
     assert runtime.run(batch_of([])).shape == (0, 1)
 
 
-def test_a_sequence_at_the_limit_runs_and_one_beyond_it_is_refused(folder: Path) -> None:
-    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+def test_a_sequence_at_the_limit_runs_and_one_beyond_it_is_refused(runtime: Runtime) -> None:
     assert runtime.architecture.max_length == 40
     assert runtime.run(batch_of([40])).shape == (1, 1)
     with pytest.raises(InvalidOption, match="41 tokens, the model reads 40"):
         runtime.submit(batch_of([3, 41]))
 
 
-def test_numbers_that_are_not_finite_are_no_scores(folder: Path) -> None:
+@pytest.mark.parametrize("make", [by_torch, by_onnx])
+def test_numbers_that_are_not_finite_are_no_scores(make: Callable[[Path], Runtime], folder: Path) -> None:
     from safetensors.torch import load_file
 
     tensors = load_file(folder / "model.safetensors")
     tensors["classifier.dense.bias"][0] = float("nan")
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(ModelDamaged, match=f"{folder}: .* not finite"):
-        runtimes.load(folder, task="classify", device="cpu", precision="fp32").run(batch_of([4]))
+        make(folder).run(batch_of([4]))
 
 
 def test_an_unknown_architecture_is_unsupported_before_its_weights_are_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "new", "auto_map": {}}')
     with pytest.raises(ModelUnsupported, match="'new'"):
-        runtimes.load(tmp_path, task="embed")
+        models.load(tmp_path, task="embed")
 
 
 @pytest.mark.parametrize(
@@ -196,24 +213,97 @@ def test_an_unknown_architecture_is_unsupported_before_its_weights_are_read(tmp_
         (ValueError("can't allocate memory"), False),
     ],
 )
-def test_full_memory_is_told_from_other_errors(folder: Path, error: Exception, full: bool) -> None:
-    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
-    assert runtime.out_of_memory(error) is full
+def test_torch_without_memory_is_told_from_other_errors(folder: Path, error: Exception, full: bool) -> None:
+    assert by_torch(folder).out_of_memory(error) is full
 
 
-def test_a_model_that_does_not_fit_the_device_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("Non-zero status code returned while running Gemm node: Failed to allocate memory for"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("Non-zero status code returned while running Gemm node: shapes differ"), False),
+    ],
+)
+def test_onnx_runtime_without_memory_is_told_from_other_errors(folder: Path, error: Exception, full: bool) -> None:
+    assert by_onnx(folder).out_of_memory(error) is full
+
+
+@pytest.mark.parametrize(
+    ("make", "where", "error"),
+    [
+        (by_torch, "engine.models.torch_runtime.Encoder", torch.OutOfMemoryError("CUDA out of memory")),
+        (by_onnx, "engine.models.onnx_runtime.session", RuntimeError("Failed to allocate memory for requested buffer")),
+    ],
+)
+def test_a_model_that_does_not_fit_the_device_is_told(
+    make: Callable[[Path], Runtime], where: str, error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
-    monkeypatch.setattr("engine.models.runtime.Encoder", full)
+    monkeypatch.setattr(where, full)
     with pytest.raises(DeviceError, match="cpu: too little memory for the model"):
-        runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+        make(folder)
 
 
-def test_what_runs_is_described_for_the_doctor(folder: Path) -> None:
-    described = runtimes.load(folder, task="classify", device="cpu", precision="fp32").describe()
-    assert json.loads(json.dumps(described))["precision"] == "fp32"
-    assert described["device"] == "cpu"
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [(by_torch, "engine.models.torch_runtime.Encoder"), (by_onnx, "engine.models.onnx_runtime.session")],
+)
+def test_any_other_error_at_loading_is_not_taken_for_full_memory(
+    make: Callable[[Path], Runtime], where: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(where, broken)
+    with pytest.raises(RuntimeError, match="no such operator"):
+        make(folder)
+
+
+@pytest.mark.parametrize("task", ["classify", "embed"])
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_onnx_runtime_gives_what_torch_gives(folder: Path, task: Task, kind: str) -> None:
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: one.to(getattr(torch, kind)) for name, one in tensors.items()}, folder / "model.safetensors")
+    (folder / "sentence_bert_config.json").write_text("{}")
+    batch = batch_of(LENGTHS)
+    expected = by_torch(folder, task).run(batch)
+    np.testing.assert_allclose(by_onnx(folder, task).run(batch), expected, atol=2e-5, rtol=0)
+
+
+def test_what_a_sequence_scores_through_onnx_runtime_does_not_depend_on_its_batch(folder: Path) -> None:
+    runtime, batch = by_onnx(folder), batch_of(LENGTHS)
+    together = runtime.run(batch)
+    for row in range(len(LENGTHS)):
+        np.testing.assert_allclose(runtime.run(batch.part(row, row + 1))[0], together[row], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "as_fast", "through"),
+    [
+        ("fp32", True, OnnxRuntime),
+        ("fp32", False, TorchRuntime),
+        ("bf16", True, TorchRuntime),
+        ("auto", True, OnnxRuntime),
+    ],
+)
+def test_only_fp32_runs_through_onnx_runtime(
+    asked: str, as_fast: bool, through: type[Runtime], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "cpu_precision", lambda *_: "fp32")
+    monkeypatch.setattr(models, "onnx_is_as_fast", lambda *_: as_fast)
+    assert type(models.load(folder, task="classify", device="cpu", precision=asked)) is through
+
+
+def test_what_runs_is_described_for_the_doctor(runtime: Runtime) -> None:
+    described = json.loads(json.dumps(runtime.describe()))
+    assert (described["device"], described["precision"]) == ("cpu", "fp32")
+    assert {"attention", "products", "batch_tokens"} < set(described)
 
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=60), st.integers(1, 9))
@@ -333,7 +423,7 @@ def test_a_batch_goes_to_a_gpu_and_back_in_one_copy_each(
     folder: Path, typed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The path for CUDA, run on a CPU: copies are pinned in name only, and there is no stream to wait for."""
-    runtime = runtimes.load(folder, task="classify", device="cpu", precision="fp32")
+    runtime = by_torch(folder)
     batch = batch_of(LENGTHS)
     if typed:
         batch = PackedBatch(batch.tokens, np.zeros_like(batch.tokens), batch.starts, batch.longest)

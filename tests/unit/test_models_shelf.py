@@ -1,42 +1,75 @@
 """What a search needs is begun ahead of time, and what cannot be had shows only where it is used."""
 
 import gc
-import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from engine.errors import ModelDamaged
 from engine.models import shelf
 from engine.settings import Settings
 
 
-def prepared():
-    shelf.Shelf.prepare()
+@pytest.fixture
+def models(monkeypatch):
+    """What stands in for the models: names in the order in which they were loaded, with the thread that did it."""
+    loaded = []
+
+    def standing_in(kind):
+        def load(name, *_, **__):
+            loaded.append((kind, name, threading.current_thread().name, gc.isenabled()))
+            if name == "broken":
+                raise ModelDamaged("is cut short", where=name)
+            return SimpleNamespace(name=name)
+
+        return load
+
+    for kind in ("BiEncoder", "CrossEncoder"):
+        monkeypatch.setattr(f"engine.models.{kind}", standing_in(kind))
+    monkeypatch.setattr(shelf.registry, "locate", lambda _: "somewhere")
+    return loaded
+
+
+def wait():
     for thread in threading.enumerate():
-        if thread.name == "torch-import":
+        if thread.name == "fouille-models":
             thread.join()
 
 
-def test_torch_is_imported_once_and_without_the_collector(monkeypatch):
-    asked = []
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setattr(shelf, "import_module", lambda name: asked.append((name, gc.isenabled())))
-    prepared()
-    monkeypatch.setitem(sys.modules, "torch", object())
-    prepared()
-    assert asked == [("torch", False)]
+def test_models_are_loaded_once_in_a_thread_and_without_the_collector(models):
+    here = shelf.Shelf(Settings())
+    here.prepare("bi", "cross")
+    assert (here.encoder("bi").name, here.reranker("cross").name) == ("bi", "cross")
+    wait()
+    here.prepare("bi", "cross")
+    assert here.encoder("bi") is here.encoder("bi")
+    assert [(kind, name) for kind, name, *_ in models] == [("BiEncoder", "bi"), ("CrossEncoder", "cross")]
     assert gc.isenabled()
 
 
-def test_a_missing_torch_is_told_where_it_is_used_not_here(monkeypatch, capfd):
-    def missing(name):
-        raise ImportError(name)
+def test_loading_ahead_takes_a_thread_of_its_own(models):
+    shelf.Shelf(Settings()).prepare("bi", "cross")
+    wait()
+    assert [tuple(how) for _, _, *how in models] == [("fouille-models", False)] * 2
 
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setattr(shelf, "import_module", missing)
-    prepared()
+
+def test_nothing_to_load_starts_no_thread(models):
+    here = shelf.Shelf(Settings())
+    here.prepare(None, None)
+    wait()
+    assert not models
+
+
+def test_a_model_that_cannot_be_loaded_is_told_where_it_is_used_not_ahead(models, capfd):
+    here = shelf.Shelf(Settings())
+    here.prepare("broken", "cross")
+    wait()
     assert capfd.readouterr() == ("", "")
     assert gc.isenabled()
+    assert here.reranker("cross").name == "cross"
+    with pytest.raises(ModelDamaged, match="broken: is cut short"):
+        here.encoder("broken")
 
 
 @pytest.mark.parametrize(("kind", "ask"), [("BiEncoder", "encoder"), ("CrossEncoder", "reranker")])

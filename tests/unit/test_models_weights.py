@@ -1,12 +1,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from engine.models.architecture import Architecture, Task, read_architecture
+from engine.models.torch_runtime import tensors_of
 from engine.models.weights import expected_tensors, open_weights
 
 CONFIG = {
@@ -39,14 +41,48 @@ def test_tensors_come_by_our_names_in_the_type_they_are_stored_in(tmp_path: Path
     tensors = open_weights(tmp_path, architecture)
     assert set(tensors) == set(expected_tensors(architecture, "roberta."))
     up = tensors["layers.1.up.weight"]
-    assert up.dtype == torch.float16
-    assert torch.equal(up, stored["roberta.encoder.layer.1.intermediate.dense.weight"].half())
+    assert (up.kind, up.data.dtype) == ("F16", np.float16)
+    expected = stored["roberta.encoder.layer.1.intermediate.dense.weight"].half()
+    np.testing.assert_array_equal(up.floats(), expected.float().numpy())
+    np.testing.assert_array_equal(up.floats(np.array([3, 0])), expected[[3, 0]].float().numpy())
+
+
+def test_bf16_is_the_upper_half_of_fp32(tmp_path: Path) -> None:
+    architecture = architecture_in(tmp_path)
+    stored = random_tensors(architecture)
+    save_file({name: tensor.bfloat16() for name, tensor in stored.items()}, tmp_path / FILE)
+    words = open_weights(tmp_path, architecture)["words"]
+    expected = stored["roberta.embeddings.word_embeddings.weight"].bfloat16().float().numpy()
+    np.testing.assert_array_equal(words.floats(), expected)
+    np.testing.assert_array_equal(words.floats(np.array([7, 7, 1])), expected[[7, 7, 1]])
+
+
+def test_fp32_is_the_mapped_file_itself(tmp_path: Path) -> None:
+    architecture = architecture_in(tmp_path)
+    save_file(random_tensors(architecture), tmp_path / FILE)
+    words = open_weights(tmp_path, architecture)["words"]
+    assert np.shares_memory(words.floats(), words.data)
+
+
+@pytest.mark.parametrize("spaces", range(1, 8))
+def test_numbers_that_begin_at_any_byte_are_read(tmp_path: Path, spaces: int) -> None:
+    """Writers other than safetensors' own need not pad the header."""
+    architecture = architecture_in(tmp_path)
+    stored = random_tensors(architecture)
+    save_file(stored, tmp_path / FILE)
+    whole = (tmp_path / FILE).read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + length] + b" " * spaces
+    (tmp_path / FILE).write_bytes(len(header).to_bytes(8, "little") + header + whole[8 + length :])
+    found = open_weights(tmp_path, architecture)["head.dense.weight"]
+    np.testing.assert_array_equal(found.floats(), stored["classifier.dense.weight"].numpy())
+    assert torch.equal(tensors_of({"one": found})["one"], stored["classifier.dense.weight"])
 
 
 def test_a_bare_encoder_is_read_without_its_prefix(tmp_path: Path) -> None:
     architecture = architecture_in(tmp_path, "embed")
     save_file(random_tensors(architecture, ""), tmp_path / FILE)
-    assert open_weights(tmp_path, architecture)["words"].shape == (50, 16)
+    assert open_weights(tmp_path, architecture)["words"].data.shape == (50, 16)
 
 
 def test_shards_are_read_as_one(tmp_path: Path) -> None:
@@ -119,7 +155,7 @@ def test_the_old_names_of_layer_norms_are_known(tmp_path: Path) -> None:
     }
     save_file(old, tmp_path / FILE)
     found = open_weights(tmp_path, architecture)
-    assert torch.equal(found["norm.weight"], tensors["roberta.embeddings.LayerNorm.weight"])
+    np.testing.assert_array_equal(found["norm.weight"].floats(), tensors["roberta.embeddings.LayerNorm.weight"])
 
 
 @pytest.mark.parametrize("listed", [{"a": "x" * 5000}, ["a"], 5, {}])

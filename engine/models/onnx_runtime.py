@@ -1,0 +1,115 @@
+"""Packed batches through ONNX Runtime: fp32 on a CPU, at torch's speed and without its second of start-up.
+
+Each run takes sequences of one length, most often a single one: nothing is padded, and what a sequence scores does not
+depend on its batch. Runs are single-threaded; the cores take them in parallel.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from engine.errors import DeviceError
+from engine.models import device as devices
+from engine.models import onnx_graph, workers
+from engine.models.architecture import Architecture
+from engine.models.batch import PackedBatch, position_ids
+from engine.models.runtime import CPU_BATCH_TOKENS_PER_CORE, Handle, Runtime
+from engine.models.weights import StoredTensor
+
+__all__ = ["OnnxRuntime", "session"]
+
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+_ERRORS_ALONE = 3
+
+
+class OnnxRuntime(Runtime):
+    """The encoder of a model, in fp32 on the CPU.
+
+    Args:
+        architecture: of the model.
+        stored: its weights.
+        folder: of the model, named in errors.
+
+    Raises:
+        DeviceError: the memory does not hold it.
+    """
+
+    device = "cpu"
+    in_flight = 2
+
+    def __init__(self, architecture: Architecture, stored: Mapping[str, StoredTensor], folder: Path) -> None:
+        super().__init__(architecture, "fp32", folder)
+        self._cores = devices.cpu().cores
+        self.preferred_batch_tokens = CPU_BATCH_TOKENS_PER_CORE * self._cores
+        # Tables stay as they are stored, mapped files of which only the rows looked up are read.
+        self._words, self._positions = stored["words"], stored["positions"].floats()
+        self._types = stored["types"].floats() if "types" in stored else None
+        graph, names = onnx_graph.build(architecture)
+        try:
+            self._session = session(graph, {name: stored[name].floats() for name in names})
+        except (RuntimeError, MemoryError) as error:
+            if not self.out_of_memory(error):
+                raise
+            what = f"too little memory for the model in {folder.name}"
+            raise DeviceError(what, where=self.device, hint="choose a smaller model") from error
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error says that the memory is full, so that a smaller batch may pass."""
+        return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, as the benchmarks print it; JSON-able."""
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "attention": "ONNX Runtime",
+            "products": f"ONNX Runtime {onnxruntime.__version__}",
+            "batch_tokens": self.preferred_batch_tokens,
+        }
+
+    def _start(self, batch: PackedBatch) -> Handle:
+        return Handle(workers.start(batch, self._compute, self._cores, workers.workers))
+
+    def _compute(self, batch: PackedBatch) -> NDArray[np.float32]:
+        """Logits or pooled states of a part of a batch."""
+        embedded = self._embed(batch)
+        lengths = np.diff(batch.starts)
+        edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(batch)]
+        found = []
+        for begin, end in pairwise(edges):
+            rows = embedded[batch.starts[begin] : batch.starts[end]]
+            shape = np.array([end - begin, lengths[begin], self.architecture.hidden], np.int64)
+            given = {onnx_graph.EMBEDDED: rows, onnx_graph.SHAPE: shape}
+            found += self._session.run([onnx_graph.FOUND], given)
+        return np.concatenate(found)
+
+    def _embed(self, batch: PackedBatch) -> NDArray[np.float32]:
+        """The sums of the tables' rows, float32[total, width]."""
+        x = self._words.floats(batch.tokens) + self._positions[position_ids(batch, self.architecture)]
+        if self._types is not None:
+            x += self._types[0] if batch.types is None else self._types[batch.types]
+        return x
+
+
+def session(graph: bytes, weights: Mapping[str, NDArray[np.float32]]) -> onnxruntime.InferenceSession:
+    """A graph ready to run in one thread of the caller's, many times at once.
+
+    Args:
+        graph: a serialised ONNX model whose weights are given apart.
+        weights: name -> float32 of the declared shape.
+    """
+    onnxruntime.disable_telemetry_events()  # what Windows builds would send
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ALONE
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it is for runs of always the same lengths
+    # The graph is written as ONNX Runtime's own rewriting would leave it.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(weight)) for weight in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
