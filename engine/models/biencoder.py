@@ -13,6 +13,7 @@ from engine.models import planner, registry, roles
 from engine.models.architecture import read_json
 from engine.models.tokenization import TextTokenizer, check_texts, length_limit
 from engine.overlap import ahead
+from engine.records import Precision
 
 __all__ = ["BiEncoder", "Prompts", "TextEncoder"]
 
@@ -36,22 +37,28 @@ class TextEncoder(Protocol):
 
     dimension: int
     device: str
-    precision: str
+
+    @property
+    def precision(self) -> str:
+        """Precision of the vectors of passages."""
 
     def encode(
-        self, windows: Windows[Label], prompt: str, progress: Callable[[int], None] | None
+        self, windows: Windows[Label], prompt: str, progress: Callable[[int], None] | None, *, exact: bool = False
     ) -> Iterator[tuple[Label, NDArray[np.float32]]]:
-        """Each window's label, and unit vectors of `prompt + text` for its texts, float32[n, dimension]."""
+        """Each window's label, and unit vectors of `prompt + text` for its texts, float32[n, dimension].
+
+        `exact` asks for fp32 on a CPU where the precision is `auto`.
+        """
 
 
 class BiEncoder:
     """A bi-encoder, in the folder format of sentence-transformers.
 
     Vectors equal those of `SentenceTransformer(...).encode(..., normalize_embeddings=True)` up to rounding. Precision
-    `auto` is the fastest: bf16 on a CPU that gains by it, fp16 on a GPU, else fp32. bf16 changed cosines by 0.0002 on
-    the mean square and 0.001 at most, where those of one question spread by 0.018 (a multilingual-e5-small, 40
-    questions and 300 passages of piaf): no first hit, the order of the first ten for half of the questions, and 1 in 80
-    of the passages among them.
+    `auto` is the fastest: for passages bf16 on a CPU that gains by it, fp16 on a GPU, else fp32. bf16 changed cosines
+    by 0.0002 on the mean square and 0.001 at most, where those of one question spread by 0.018 (a
+    multilingual-e5-small, 40 questions and 300 passages of piaf): no first hit, the order of the first ten for half of
+    the questions, and 1 in 80 of the passages among them.
 
     Args:
         name_or_path: a folder, or a name on the Hugging Face hub.
@@ -119,7 +126,7 @@ class BiEncoder:
         Raises:
             InvalidOption: one text, not several, or something that is no text.
         """
-        return self._encode(texts, self.prompts.query, None)
+        return self._encode(texts, self.prompts.query, None, exact=True)
 
     def encode_passages(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
@@ -146,14 +153,16 @@ class BiEncoder:
         """
         return self._encoder.encode(windows, self.prompts.passage, progress)
 
-    def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+    def _encode(
+        self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None, *, exact: bool = False
+    ) -> NDArray[np.float32]:
         if isinstance(texts, str):
             raise InvalidOption("one text, not several", where="texts", hint="put it in a list")
         check_texts(texts)
         vectors = np.empty((len(texts), self.dimension), np.float32)
         portions = (slice(start, start + self.window) for start in range(0, len(texts), self.window))
         windows = ((portion, texts[portion]) for portion in portions)
-        for portion, encoded in self._encoder.encode(windows, prompt, progress):
+        for portion, encoded in self._encoder.encode(windows, prompt, progress, exact=exact):
             vectors[portion] = encoded
         return vectors
 
@@ -164,23 +173,27 @@ class PackedEncoder:
     def __init__(
         self, folder: Path, device: str, precision: str, max_length: int | None, batch_tokens: int | None
     ) -> None:
-        from engine.models.model import load
+        from engine.models.model import Model
 
-        self._runtime = load(folder, task="embed", device=device, precision=precision)
-        architecture = self._runtime.architecture
+        self._model = Model(folder, task="embed", device=device)
+        self.device, self.precision = self._model.device, self._model.fastest(precision)
+        # A question costs little, and in fp32 it waits for no torch.
+        self._exact: Precision = "fp32" if precision == "auto" and self.device == "cpu" else self.precision
+        architecture = self._model.architecture
         self._tokenizer = TextTokenizer(folder)
         self._tokenizer.check_fits(self._tokenizer.single, architecture.vocabulary, architecture.types)
         self._max_length = length_limit(folder, architecture.max_length, max_length)
         assembly.room_for_text(self._tokenizer.single, self._max_length, texts=1)
-        self._budget = batch_tokens or self._runtime.preferred_batch_tokens
+        self._budget = batch_tokens
         self.dimension = architecture.hidden
-        self.device, self.precision = self._runtime.device, self._runtime.precision
 
     def encode(
-        self, windows: Windows[Label], prompt: str, progress: Callable[[int], None] | None
+        self, windows: Windows[Label], prompt: str, progress: Callable[[int], None] | None, *, exact: bool = False
     ) -> Iterator[tuple[Label, NDArray[np.float32]]]:
+        runtime = self._model.runtime(self._exact if exact else self.precision)
+        budget = self._budget or runtime.preferred_batch_tokens
         for (label, _), sequences in ahead(windows, lambda window: self._prepare(window[1], prompt)):
-            pooled = planner.run(self._runtime, sequences.lengths, sequences.pack, self._budget, progress)
+            pooled = planner.run(runtime, sequences.lengths, sequences.pack, budget, progress)
             yield label, pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
 
     def _prepare(self, texts: Sequence[str], prompt: str) -> assembly.Sequences:

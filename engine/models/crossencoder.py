@@ -71,6 +71,9 @@ class PairScorer(Protocol):
     def draft_precision(self) -> str | None:
         """Precision of the drafts that it can make, None when it makes none."""
 
+    def drafts_pay(self, tokens: int) -> bool:
+        """Whether a draft of that many tokens saves time, where drafts can be made."""
+
     @property
     def tokenizer_hash(self) -> str:
         """Key of what is stored of passages."""
@@ -97,8 +100,9 @@ class CrossEncoder:
     (BERT, XLM-R, RoBERTa, CamemBERT, ELECTRA) run on packed tokens; any other one through sentence-transformers.
 
     Precision `auto` gives fp32's scores on a CPU. Where the processor gains by bf16, `rank` and `score_top`, of which
-    only the first k matter, draft all scores in bf16 and compute in fp32 those that can stand among the first k. On a
-    GPU `auto` is fp16, whose rounding may swap close neighbours. Any other precision holds for all scores.
+    only the first k matter, draft all scores in bf16 and compute in fp32 those that can stand among the first k, once
+    there is enough to score to be worth torch's import. On a GPU `auto` is fp16, whose rounding may swap close
+    neighbours. Any other precision holds for all scores.
 
     Args:
         name_or_path: a folder, or a name on the Hugging Face hub.
@@ -236,7 +240,8 @@ class CrossEncoder:
         """
         if k < 1:
             raise InvalidOption(f"{k} is less than 1", where="k")
-        if self.draft_precision is None:
+        tokens = int(np.diff(passages.offsets)[pairs[:, 1]].clip(max=self.max_length).sum())
+        if self.draft_precision is None or not self._scorer.drafts_pay(tokens):
             scores = self.score_tokens(questions, passages, pairs, long_passages=long_passages)
             return TopScores(*scores, np.zeros(len(pairs), np.bool_))
         truncated = np.zeros(len(pairs), np.bool_)
@@ -343,8 +348,12 @@ class PackedScorer:
         assembly.room_for_text(self._template, self.max_length, texts=2)
         self._budget = batch_tokens
         self.device = self._model.device
-        # What comes first is loaded now; fp32's form behind a draft, once a pair is scored in it.
-        self._model.runtime(self.draft_precision or self.precision)
+        # What comes first is loaded now, the other once a pair is scored in it.
+        drafts = self.draft_precision is not None and self._model.drafts_pay(0)
+        self._model.runtime(self.draft_precision if drafts and self.draft_precision else self.precision)
+
+    def drafts_pay(self, tokens: int) -> bool:
+        return self._model.drafts_pay(tokens)
 
     @property
     def tokenizer_hash(self) -> str:

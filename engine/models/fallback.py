@@ -54,6 +54,10 @@ class SentenceTransformersScorer:
         offsets = offsets_of([len(text) for text in encoded])
         return Ragged(np.frombuffer(b"".join(encoded), np.uint8).astype(np.uint16), offsets)
 
+    def drafts_pay(self, tokens: int) -> bool:  # noqa: ARG002
+        """It makes none."""
+        return False
+
     def score(
         self,
         questions: Sequence[str],
@@ -105,7 +109,12 @@ class SentenceTransformersEncoder:
         self.precision = "fp32" if precision == "auto" else precision
 
     def encode(
-        self, windows: Windows[Label], prompt: str, progress: Callable[[int], None] | None
+        self,
+        windows: Windows[Label],
+        prompt: str,
+        progress: Callable[[int], None] | None,
+        *,
+        exact: bool = False,  # noqa: ARG002 - there auto is fp32
     ) -> Iterator[tuple[Label, NDArray[np.float32]]]:
         """See `engine.models.biencoder.TextEncoder`."""
         for label, texts in windows:

@@ -1,17 +1,21 @@
 """From a model's folder to what runs it: its weights mapped once, in as many precisions as are asked for."""
 
+import sys
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, cast
 
 from engine.models import device as devices
 from engine.models.architecture import Architecture, Task, read_architecture
-from engine.models.precision import cpu_precision, onnx_is_as_fast
+from engine.models.precision import cpu_precision, onnx_is_as_fast, onnx_rate
 from engine.models.runtime import Runtime
 from engine.models.weights import open_weights
 from engine.records import Precision
 
-__all__ = ["Model", "Precisions", "load"]
+__all__ = ["Model", "Precisions"]
+
+_TORCH_STARTS = 1.2
+"""Seconds that importing torch takes, measured on two machines."""
 
 
 class Precisions(NamedTuple):
@@ -53,6 +57,7 @@ class Model:
         self._tensors = open_weights(folder, self.architecture)
         self._runtimes: dict[Precision, Runtime] = {}
         self._loading = Lock()
+        self._scored = 0
 
     def fastest(self, asked: str) -> Precision:
         """The precision asked for; for auto, the half precision where this device gains by it, else fp32.
@@ -98,6 +103,24 @@ class Model:
         dtype = torch_runtime.DTYPES[self._flowing(precision)]
         return torch_runtime.attention(self.architecture, self._devices[0], dtype).name
 
+    def drafts_pay(self, tokens: int) -> bool:
+        """Whether drafts save time by now, for a model whose `precisions` name one.
+
+        They wait for torch's import. Until what has been scored, with what is asked now, would take as long without
+        them, fp32 through ONNX Runtime is the sooner done: of a cold search that is most often all there is.
+
+        Args:
+            tokens: of what is to be scored now.
+        """
+        if not self._by_onnx("fp32") or "torch" in sys.modules:
+            return True
+        shape = self.architecture
+        weights = shape.layers * shape.hidden * (4 * shape.hidden + 2 * shape.intermediate)
+        rate = 1e9 * onnx_rate(shape.hidden, shape.intermediate) * devices.cpu().cores
+        with self._loading:
+            self._scored += tokens
+            return 2 * weights * self._scored / rate > _TORCH_STARTS
+
     @property
     def _on_cpu(self) -> bool:
         return self._devices == ["cpu"]
@@ -125,13 +148,3 @@ class Model:
             flowing=self._flowing(precision),
             folder=self._folder,
         )
-
-
-def load(folder: Path, *, task: Task, device: str = "auto", precision: str = "auto") -> Runtime:
-    """Load the model of a folder in one precision: fp32, bf16, fp16 (GPU), int8 (CPU), or auto, the fastest.
-
-    Raises:
-        ModelNotFound, ModelDamaged, ModelUnsupported, DeviceError, InvalidOption: see `Model`.
-    """
-    model = Model(folder, task=task, device=device)
-    return model.runtime(model.fastest(precision))

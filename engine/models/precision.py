@@ -15,7 +15,7 @@ from engine.models.device import cpu
 from engine.records import Precision
 from engine.remembered import recall, remember
 
-__all__ = ["cpu_precision", "onnx_is_as_fast"]
+__all__ = ["cpu_precision", "onnx_is_as_fast", "onnx_rate"]
 
 _REMEMBERED = "cpu-products.json"
 _GAIN = 1.2
@@ -49,6 +49,11 @@ def onnx_is_as_fast(hidden: int, intermediate: int) -> bool:
         return False
     rates = _rates(hidden, intermediate)
     return rates[_TORCH] < _GAIN * rates[_ONNX]
+
+
+def onnx_rate(hidden: int, intermediate: int) -> float:
+    """GFLOP/s of one core through ONNX Runtime, which is here; arguments as for `cpu_precision`."""
+    return _rates(hidden, intermediate)[_ONNX]
 
 
 def _rates(hidden: int, intermediate: int) -> Mapping[str, float]:

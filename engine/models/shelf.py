@@ -76,7 +76,7 @@ class Shelf:
         """
         loads: list[Callable[[], object]] = []
         if encoder is not None and encoder not in self._encoders:
-            loads.append(partial(self.encoder, encoder))
+            loads.append(lambda: self.encoder(encoder).encode_queries(["?"]))  # its weights are read by then
         if reranker is not None and reranker not in self._rerankers:
             loads.append(partial(self.reranker, reranker))
         if loads:

@@ -18,6 +18,7 @@ import torch
 
 from engine.models.architecture import read_architecture
 from engine.models.crossencoder import CrossEncoder, TopScores
+from engine.models.model import Model
 from engine.records import Ragged
 from tests.benchmarks import compiled, measure, shapes
 from tests.benchmarks.measure import Scores
@@ -80,7 +81,7 @@ def main() -> None:
             "spread of logits": float(reference.std()),
             "ceiling TFLOP/s": {name: round(rate, 3) for name, rate in ceiling.items()},
             "ours": [
-                load(folder, task="classify", device=str(device), precision=used).describe()
+                Model(folder, task="classify", device=str(device)).runtime(used).describe()
                 for used in sorted({used for ours in models for used in (ours.precision, ours.draft_precision) if used})
             ],
             "again in fp32": [

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from engine.models.batch import PackedBatch
-from engine.models.model import load
+from engine.models.model import Model
 
 TOLERANCE = 1e-4
 LENGTHS = (7, 3, 30, 30, 1, 62, 2, 17)
@@ -79,7 +79,7 @@ def test_logits_are_those_of_transformers(family: str, tmp_path: Path) -> None:
     batch = random_batch(takes_types(family))
     with torch.no_grad():
         reference = torch.cat([model(**one).logits for one in sequences(batch)]).numpy()
-    logits = load(tmp_path, task="classify", device="cpu", precision="fp32").run(batch)
+    logits = Model(tmp_path, task="classify", device="cpu").runtime("fp32").run(batch)
     assert logits.dtype == np.float32
     assert logits.shape == reference.shape
     assert np.abs(reference).std() > 0.05, "the model tells sequences apart"
@@ -99,7 +99,7 @@ def test_pooled_states_are_those_of_transformers(family: str, pooling: str, tmp_
     with torch.no_grad():
         states = [model(**one).last_hidden_state[0] for one in sequences(batch)]
     reference = torch.stack([x.mean(0) if pooling == "mean" else x[0] for x in states]).numpy()
-    vectors = load(tmp_path, task="embed", device="cpu", precision="fp32").run(batch)
+    vectors = Model(tmp_path, task="embed", device="cpu").runtime("fp32").run(batch)
     np.testing.assert_allclose(vectors, reference, atol=TOLERANCE, rtol=0)
 
 
@@ -109,7 +109,7 @@ def test_weights_stored_in_half_precision_are_computed_in_fp32(family: str, tmp_
     batch = random_batch(takes_types(family))
     with torch.no_grad():
         reference = torch.cat([model(**one).logits for one in sequences(batch)]).numpy()
-    logits = load(tmp_path, task="classify", device="cpu", precision="fp32").run(batch)
+    logits = Model(tmp_path, task="classify", device="cpu").runtime("fp32").run(batch)
     np.testing.assert_allclose(logits, reference, atol=TOLERANCE, rtol=0)
 
 
@@ -120,13 +120,13 @@ def test_a_padding_token_inside_a_text_is_numbered_as_transformers_does(tmp_path
     with torch.no_grad():
         # transformers' attention mask defaults to ones: an inner <pad> is seen, it only shifts positions.
         reference = torch.cat([model(**one).logits for one in sequences(batch)]).numpy()
-    logits = load(tmp_path, task="classify", device="cpu", precision="fp32").run(batch)
+    logits = Model(tmp_path, task="classify", device="cpu").runtime("fp32").run(batch)
     np.testing.assert_allclose(logits, reference, atol=TOLERANCE, rtol=0)
 
 
 def test_a_sequence_scores_the_same_alone_and_among_others(tmp_path: Path) -> None:
     make_model(tmp_path, "xlm-roberta", head=True)
-    runtime = load(tmp_path, task="classify", device="cpu", precision="fp32")
+    runtime = Model(tmp_path, task="classify", device="cpu").runtime("fp32")
     batch = random_batch(False)
     together = runtime.run(batch)
     for i, (begin, end) in enumerate(zip(batch.starts[:-1], batch.starts[1:], strict=True)):

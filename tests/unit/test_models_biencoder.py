@@ -33,7 +33,11 @@ class FirstTokens:
 
 @pytest.fixture(autouse=True)
 def _runtime(monkeypatch):
-    monkeypatch.setattr("engine.models.model.load", lambda *_, **__: FirstTokens())
+    made = FirstTokens()
+    opened = SimpleNamespace(
+        architecture=made.architecture, device="cpu", fastest=lambda _asked: "fp32", runtime=lambda _precision: made
+    )
+    monkeypatch.setattr("engine.models.model.Model", lambda *_, **__: opened)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from engine import sample
 from engine.collection import Collection
 from engine.documents import open_source
 from engine.errors import InvalidOption
-from engine.models import CrossEncoder, onnx_runtime, torch_runtime
+from engine.models import BiEncoder, CrossEncoder, onnx_runtime, torch_runtime
 from engine.models import model as models
 from engine.records import SearchOptions, SearchResult
 from engine.settings import Settings
@@ -25,7 +25,8 @@ WORDS = ["cheval", "jardin", "maison", "fromage", "pluie", "soleil", "pomme", "l
 
 @pytest.fixture(autouse=True)
 def bf16_gains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever processor the tests run on, its measurement speaks for bf16."""
+    """Whatever processor the tests run on, its measurement speaks for bf16, at once."""
+    monkeypatch.setattr(models.Model, "drafts_pay", lambda *_: True)
     monkeypatch.setattr(models, "cpu_precision", lambda *_: "bf16")
 
 
@@ -126,6 +127,46 @@ def test_only_the_precisions_in_use_are_in_memory(tiny: SimpleNamespace, monkeyp
     for _ in range(2):
         model.rank("la maison", passages_of(90))
     assert made == ["bf16", "fp32"]
+
+
+def test_drafts_begin_once_they_pay(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    paying = False
+
+    def pays(_: models.Model, tokens: int) -> bool:
+        asked.append(tokens)
+        return paying
+
+    monkeypatch.setattr(models.Model, "drafts_pay", pays)
+    model, passages = CrossEncoder(tiny.reranker, "cpu"), passages_of(90)
+    stored = model.tokenize_passages(passages)
+    pairs = np.column_stack([np.zeros(90, np.intp), np.arange(90)])
+    found = [model.score_top(["la maison"], stored, pairs, 3)]
+    paying = True
+    found.append(model.score_top(["la maison"], stored, pairs, 3))
+    assert [one.drafted.any() for one in found] == [False, True]
+    assert asked == [0, *[int(np.diff(stored.offsets).clip(max=model.max_length).sum())] * 2]
+    best = np.argsort(-found[0].logits)[:3]
+    np.testing.assert_allclose(found[1].logits[best], found[0].logits[best], atol=1e-5)
+
+
+def test_questions_are_encoded_in_fp32_and_passages_in_what_is_fastest(
+    tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    runtime = models.Model.runtime
+
+    def noted(self: models.Model, precision: Any) -> Any:
+        ran.append(precision)
+        return runtime(self, precision)
+
+    monkeypatch.setattr(models.Model, "runtime", noted)
+    for asked, expected in (("auto", ["fp32", "bf16"]), ("bf16", ["bf16", "bf16"])):
+        ran.clear()
+        model = BiEncoder(tiny.encoder, "cpu", asked)
+        model.encode_queries(["la maison"])
+        model.encode_passages(["le jardin"])
+        assert (model.precision, ran) == ("bf16", expected)
 
 
 def test_a_precision_is_made_once_whatever_thread_asks(tiny: SimpleNamespace) -> None:

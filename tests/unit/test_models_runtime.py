@@ -140,8 +140,8 @@ def test_each_worker_computes_with_one_thread_and_the_rest_of_torch_with_as_many
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.02), pytest.param("int8", 0.15, marks=needs_int8)])
 def test_lower_precision_stays_near_fp32(folder: Path, precision: str, tolerance: float) -> None:
     batch = batch_of(LENGTHS)
-    exact = models.load(folder, task="classify", device="cpu", precision="fp32").run(batch)
-    runtime = models.load(folder, task="classify", device="cpu", precision=precision)
+    exact = models.Model(folder, task="classify", device="cpu").runtime("fp32").run(batch)
+    runtime = models.Model(folder, task="classify", device="cpu").runtime(precision)
     scores = runtime.run(batch)
     assert (runtime.precision, scores.dtype) == (precision, np.float32)
     assert np.abs(scores - exact).max() < tolerance * np.abs(exact).max()
@@ -149,7 +149,7 @@ def test_lower_precision_stays_near_fp32(folder: Path, precision: str, tolerance
 
 @needs_int8
 def test_8_bit_scores_do_not_depend_on_the_batch(folder: Path) -> None:
-    runtime = models.load(folder, task="classify", device="cpu", precision="int8")
+    runtime = models.Model(folder, task="classify", device="cpu").runtime("int8")
     batch = batch_of(LENGTHS)
     together = runtime.run(batch)
     last = PackedBatch(batch.tokens[-17:], None, np.array([0, 17], np.int32), 17)
@@ -169,7 +169,7 @@ def test_what_flows_between_8_bit_products_is_what_the_processor_is_fast_at(
 
     monkeypatch.setattr(models, "cpu_precision", lambda *_: fastest)
     monkeypatch.setattr(QuantisedAffine, "__call__", watched)
-    models.load(folder, task="classify", device="cpu", precision="int8").run(batch_of([5]))
+    models.Model(folder, task="classify", device="cpu").runtime("int8").run(batch_of([5]))
     assert seen == {dtype}
 
 
@@ -198,7 +198,7 @@ def test_numbers_that_are_not_finite_are_no_scores(make: Callable[[Path], Runtim
 def test_an_unknown_architecture_is_unsupported_before_its_weights_are_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "new", "auto_map": {}}')
     with pytest.raises(ModelUnsupported, match="'new'"):
-        models.load(tmp_path, task="embed")
+        models.Model(tmp_path, task="embed")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,8 @@ def test_only_fp32_runs_through_onnx_runtime(
 ) -> None:
     monkeypatch.setattr(models, "cpu_precision", lambda *_: "fp32")
     monkeypatch.setattr(models, "onnx_is_as_fast", lambda *_: as_fast)
-    assert type(models.load(folder, task="classify", device="cpu", precision=asked)) is through
+    model = models.Model(folder, task="classify", device="cpu")
+    assert type(model.runtime(model.fastest(asked))) is through
 
 
 def test_what_runs_is_described_for_the_doctor(runtime: Runtime) -> None:
@@ -478,3 +479,24 @@ def test_torch_without_packed_products_still_runs(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(PackedAffine, "__init__", missing)
     assert choose_affine(CPU, torch.float32) is PlainAffine
+
+
+def test_drafts_wait_until_what_was_scored_took_as_long_as_torch_takes_to_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.Model(folder, task="classify", device="cpu")
+    products = 2 * 2 * 64 * (4 * 64 + 2 * 128)  # of a token, twice for sum and factor
+    monkeypatch.setattr(models.devices, "cpu", lambda: SimpleNamespace(cores=2))
+    monkeypatch.setattr(models, "onnx_is_as_fast", lambda *_: True)
+    monkeypatch.setattr(models, "onnx_rate", lambda *_: products / 2e9)  # a token a second
+    monkeypatch.setattr(models, "_TORCH_STARTS", 10)
+    monkeypatch.setattr(models, "sys", SimpleNamespace(modules={}))
+    assert [model.drafts_pay(tokens) for tokens in (0, 6, 4, 1)] == [False, False, False, True]
+    monkeypatch.setattr(models, "sys", SimpleNamespace(modules={"torch": torch}))
+    assert models.Model(folder, task="classify", device="cpu").drafts_pay(1)
+
+
+def test_drafts_wait_for_nothing_where_torch_computes_fp32_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "onnx_is_as_fast", lambda *_: False)
+    monkeypatch.setattr(models, "sys", SimpleNamespace(modules={}))
+    assert models.Model(folder, task="classify", device="cpu").drafts_pay(1)

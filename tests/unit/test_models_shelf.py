@@ -14,14 +14,14 @@ from engine.settings import Settings
 @pytest.fixture
 def models(monkeypatch):
     """What stands in for the models: names in the order in which they were loaded, with the thread that did it."""
-    loaded = []
+    loaded, encoded = [], []
 
     def standing_in(kind):
         def load(name, *_, **__):
             loaded.append((kind, name, threading.current_thread().name, gc.isenabled()))
             if name == "broken":
                 raise ModelDamaged("is cut short", where=name)
-            return SimpleNamespace(name=name)
+            return SimpleNamespace(name=name, encode_queries=encoded.append)
 
         return load
 
