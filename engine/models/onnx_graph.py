@@ -10,12 +10,9 @@ from typing import Any
 from onnx import NodeProto, TensorProto, helper
 
 from engine.models.architecture import Activation, Architecture
+from engine.models.onnx_runtime import EMBEDDED, FOUND, SHAPE
 
-__all__ = ["EMBEDDED", "FOUND", "SHAPE", "build", "build_product"]
-
-EMBEDDED, SHAPE, FOUND = "embedded", "shape", "found"
-"""Taken: float[n * length, width], sums of the embedding tables' rows; int64[3], n, length and hidden.
-Given: float[n, labels] or [n, hidden]."""
+__all__ = ["build", "build_product"]
 
 _OPSET, _IR = 20, 9
 _ADDED = "com.microsoft"
@@ -29,8 +26,8 @@ _OPERATORS: Mapping[Activation, tuple[str, Mapping[str, str]]] = {
 }
 
 
-def build(architecture: Architecture) -> tuple[bytes, list[str]]:
-    """The graph of a model, and the names of the weights that it wants; they are ours, of `expected_tensors`."""
+def build(architecture: Architecture) -> bytes:
+    """The graph of a model, serialised; it names its weights as `expected_tensors` does."""
     shape, graph = architecture, _Graph(architecture.hidden)
     norm = graph.norm("norm", shape.embedding)
     x = graph.node("LayerNormalization", EMBEDDED, *norm, epsilon=shape.epsilon)
@@ -47,8 +44,8 @@ def build(architecture: Architecture) -> tuple[bytes, list[str]]:
     return graph.written(shape.embedding, x, shape.labels or shape.hidden)
 
 
-def build_product(width: int, out: int) -> tuple[bytes, list[str]]:
-    """The graph of a single product, to be measured; float[rows, width] in, float[rows, out] out."""
+def build_product(width: int, out: int) -> bytes:
+    """The graph of a single product, `product`, to be measured; float[rows, width] in, float[rows, out] out."""
     graph = _Graph(width)
     return graph.written(width, graph.affine(EMBEDDED, "product", out, width), out)
 
@@ -83,7 +80,6 @@ class _Graph:
             helper.make_tensor(_FIRST, TensorProto.INT64, [], [0]),
             helper.make_tensor(_MIDDLE, TensorProto.INT64, [1], [1]),
         ]
-        self._weights: list[str] = []
 
     def node(self, operator: str, *inputs: str, domain: str = "", **options: Any) -> str:
         """Adds an operator and names what it gives."""
@@ -109,8 +105,8 @@ class _Graph:
         """The sum of two, normalised."""
         return self.node("SkipLayerNormalization", x, onto, *self.norm(norm, width), domain=_ADDED, epsilon=epsilon)
 
-    def written(self, width: int, found: str, out: int) -> tuple[bytes, list[str]]:
-        """The model of what takes float[rows, width] and gives float[n, out]; and the names of its weights."""
+    def written(self, width: int, found: str, out: int) -> bytes:
+        """The model of what takes float[rows, width] and gives float[n, out]."""
         self._nodes.append(helper.make_node("Identity", [found], [FOUND]))
         inputs = [
             helper.make_tensor_value_info(EMBEDDED, TensorProto.FLOAT, ["rows", width]),
@@ -119,13 +115,12 @@ class _Graph:
         outputs = [helper.make_tensor_value_info(FOUND, TensorProto.FLOAT, ["n", out])]
         graph = helper.make_graph(self._nodes, "encoder", inputs, outputs, self._constants)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_ADDED, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR)
-        return model.SerializeToString(), self._weights
+        written: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString()
+        return written
 
     def _weight(self, name: str, *shape: int) -> str:
         """Declares a weight, whose numbers are said to lie elsewhere."""
         tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
         tensor.external_data.add(key="location", value="given to the session")
         self._constants.append(tensor)
-        self._weights.append(name)
         return name

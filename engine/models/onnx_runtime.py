@@ -4,7 +4,9 @@ Each run takes sequences of one length, most often a single one: nothing is padd
 depend on its batch. Runs are single-threaded; the cores take them in parallel.
 """
 
+import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,23 @@ from numpy.typing import NDArray
 
 from engine.errors import DeviceError
 from engine.models import device as devices
-from engine.models import onnx_graph, workers
+from engine.models import workers
 from engine.models.architecture import Architecture
 from engine.models.batch import PackedBatch, position_ids
 from engine.models.runtime import CPU_BATCH_TOKENS_PER_CORE, Handle, Runtime
 from engine.models.weights import StoredTensor
+from engine.remembered import write_atomically
+from engine.settings import cache_dir
 
-__all__ = ["OnnxRuntime", "session"]
+__all__ = ["EMBEDDED", "FOUND", "SHAPE", "OnnxRuntime", "session"]
 
+EMBEDDED, SHAPE, FOUND = "embedded", "shape", "found"
+"""What a graph takes: float[n * length, width], sums of the embedding tables' rows; int64[3], n, length and hidden.
+What it gives: float[n, labels] or [n, hidden]."""
+
+_TABLES = frozenset({"words", "positions", "types"})
+"""Weights that are looked up outside the graph."""
+_DIGEST = 32
 _NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 _ERRORS_ALONE = 3
 
@@ -49,9 +60,9 @@ class OnnxRuntime(Runtime):
         # Tables stay as they are stored, mapped files of which only the rows looked up are read.
         self._words, self._positions = stored["words"], stored["positions"].floats()
         self._types = stored["types"].floats() if "types" in stored else None
-        graph, names = onnx_graph.build(architecture)
         try:
-            self._session = session(graph, {name: stored[name].floats() for name in names})
+            weights = {name: tensor.floats() for name, tensor in stored.items() if name not in _TABLES}
+            self._session = session(_graph(architecture), weights)
         except (RuntimeError, MemoryError) as error:
             if not self.out_of_memory(error):
                 raise
@@ -84,8 +95,8 @@ class OnnxRuntime(Runtime):
         for begin, end in pairwise(edges):
             rows = embedded[batch.starts[begin] : batch.starts[end]]
             shape = np.array([end - begin, lengths[begin], self.architecture.hidden], np.int64)
-            given = {onnx_graph.EMBEDDED: rows, onnx_graph.SHAPE: shape}
-            found += self._session.run([onnx_graph.FOUND], given)
+            given = {EMBEDDED: rows, SHAPE: shape}
+            found += self._session.run([FOUND], given)
         return np.concatenate(found)
 
     def _embed(self, batch: PackedBatch) -> NDArray[np.float32]:
@@ -94,6 +105,25 @@ class OnnxRuntime(Runtime):
         if self._types is not None:
             x += self._types[0] if batch.types is None else self._types[batch.types]
         return x
+
+
+def _graph(architecture: Architecture) -> bytes:
+    """A model's graph, kept in the cache folder: what writes it takes as long to load as the rest of this runtime."""
+    writer = Path(__file__).with_name("onnx_graph.py").read_bytes()
+    key = hashlib.sha256(writer + repr(architecture).encode()).hexdigest()
+    place = cache_dir() / "graphs" / f"{key[:32]}.onnx"
+    try:
+        content = place.read_bytes()
+    except OSError:
+        content = b""
+    graph, digest = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(graph).digest() != digest:
+        from engine.models import onnx_graph
+
+        graph = onnx_graph.build(architecture)
+        with suppress(OSError):  # the next process writes it again
+            write_atomically(place, graph + hashlib.sha256(graph).digest())
+    return graph
 
 
 def session(graph: bytes, weights: Mapping[str, NDArray[np.float32]]) -> onnxruntime.InferenceSession:

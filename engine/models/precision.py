@@ -122,11 +122,13 @@ def _torch_product(hidden: int, intermediate: int, *, half: bool) -> Product:
 def _onnx_product(hidden: int, intermediate: int) -> Product:
     from engine.models import onnx_graph, onnx_runtime
 
-    graph, (weight, bias) = onnx_graph.build_product(hidden, intermediate)
-    weights = {weight: np.ones((intermediate, hidden), np.float32), bias: np.ones(intermediate, np.float32)}
-    session = onnx_runtime.session(graph, weights)
-    given = {onnx_graph.EMBEDDED: np.ones((_ROWS, hidden), np.float32), onnx_graph.SHAPE: np.zeros(3, np.int64)}
-    return lambda: session.run([onnx_graph.FOUND], given)
+    weights = {
+        "product.weight": np.ones((intermediate, hidden), np.float32),
+        "product.bias": np.ones(intermediate, np.float32),
+    }
+    session = onnx_runtime.session(onnx_graph.build_product(hidden, intermediate), weights)
+    given = {onnx_runtime.EMBEDDED: np.ones((_ROWS, hidden), np.float32), onnx_runtime.SHAPE: np.zeros(3, np.int64)}
+    return lambda: session.run([onnx_runtime.FOUND], given)
 
 
 _FORMS: Mapping[str, Callable[[int, int], Product]] = {

@@ -500,3 +500,29 @@ def test_drafts_wait_for_nothing_where_torch_computes_fp32_too(folder: Path, mon
     monkeypatch.setattr(models, "onnx_is_as_fast", lambda *_: False)
     monkeypatch.setattr(models, "sys", SimpleNamespace(modules={}))
     assert models.Model(folder, task="classify", device="cpu").drafts_pay(1)
+
+
+def test_a_graph_is_written_once_and_read_by_the_processes_after(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOUILLE_CACHE_DIR", str(tmp_path / "cache"))
+    expected = by_onnx(folder).run(batch_of(LENGTHS))
+    (written,) = (tmp_path / "cache" / "graphs").iterdir()
+    whole = written.read_bytes()
+    with monkeypatch.context() as unwritten:
+        unwritten.setattr("engine.models.onnx_graph.build", lambda _: pytest.fail("it is there"))
+        np.testing.assert_array_equal(by_onnx(folder).run(batch_of(LENGTHS)), expected)
+    for damaged in (b"", whole[:20], whole[:-1], b"x" + whole[1:], whole + b"x"):
+        written.write_bytes(damaged)
+        np.testing.assert_array_equal(by_onnx(folder).run(batch_of(LENGTHS)), expected)
+        assert written.read_bytes() == whole
+    by_onnx(folder, "embed")
+    assert len(list(written.parent.iterdir())) == 2, "another task has another graph"
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_graphs_writing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file where the folder should be")
+    monkeypatch.setenv("FOUILLE_CACHE_DIR", str(tmp_path / "file"))
+    assert by_onnx(folder).run(batch_of(LENGTHS)).shape == (len(LENGTHS), 1)
