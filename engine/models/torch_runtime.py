@@ -67,7 +67,9 @@ class TorchRuntime(Runtime):
         encoder = next(self._turns)
         if encoder.device.type == "cuda":
             return self._on_cuda(encoder, batch)
-        return Handle(workers.start(batch, partial(_compute, encoder), self._cores, torch_workers))
+        # Fewer parts than cores are computed by all cores together.
+        parts = workers.start(batch, partial(_compute, encoder), self._cores, torch_workers, least=self._cores)
+        return Handle(parts)
 
     def _on_cuda(self, encoder: Encoder, batch: PackedBatch) -> Handle:
         """One pinned copy in, holding all that the batch needs, and one copy out."""

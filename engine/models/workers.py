@@ -31,7 +31,12 @@ def workers(cores: int) -> ThreadPoolExecutor:
 
 
 def start(
-    batch: PackedBatch, compute: Callable[[PackedBatch], Values], cores: int, pool: Callable[[int], ThreadPoolExecutor]
+    batch: PackedBatch,
+    compute: Callable[[PackedBatch], Values],
+    cores: int,
+    pool: Callable[[int], ThreadPoolExecutor],
+    *,
+    least: int = 2,
 ) -> list[Future[Values] | Values]:
     """Whole sequences shared out to the cores; a batch too small to share is computed here, by one call.
 
@@ -40,12 +45,13 @@ def start(
         compute: gives float32[n, width] for a part of the batch.
         cores: that will compute.
         pool: gives their threads; not called for a batch too small to share.
+        least: parts that are worth sharing out.
 
     Returns:
         float32[n, width] of each part in order, done or being computed.
     """
     parts = share_out(batch.starts.tolist(), cores)
-    if cores == 1 or len(parts) < cores:
+    if cores == 1 or len(parts) < least:
         return [compute(batch)]
     threads = pool(cores)
     return [threads.submit(compute, batch.part(begin, end)) for begin, end in parts]

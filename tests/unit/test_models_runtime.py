@@ -526,3 +526,13 @@ def test_a_cache_that_cannot_be_written_costs_only_the_graphs_writing(
     (tmp_path / "file").write_text("a file where the folder should be")
     monkeypatch.setenv("FOUILLE_CACHE_DIR", str(tmp_path / "file"))
     assert by_onnx(folder).run(batch_of(LENGTHS)).shape == (len(LENGTHS), 1)
+
+
+def test_few_sequences_are_shared_by_onnx_runtime_and_computed_together_by_torch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for runtime, parts in ((by_onnx(folder), 3), (by_torch(folder), 1)):
+        monkeypatch.setattr(runtime, "_cores", 8)
+        handle = runtime.submit(batch_of([9, 8, 7]))
+        assert len(handle.parts) == parts
+        assert runtime.collect(handle).shape == (3, 1)
