@@ -29,8 +29,7 @@ _OPERATORS: Mapping[Activation, tuple[str, Mapping[str, str]]] = {
 def build(architecture: Architecture) -> bytes:
     """The graph of a model, serialised; it names its weights as `expected_tensors` does."""
     shape, graph = architecture, _Graph(architecture.hidden)
-    norm = graph.norm("norm", shape.embedding)
-    x = graph.node("LayerNormalization", EMBEDDED, *norm, epsilon=shape.epsilon)
+    x = graph.normalised(EMBEDDED, "norm", shape.embedding, shape.epsilon)
     if shape.embedding != shape.hidden:
         x = graph.affine(x, "projection", shape.hidden, shape.embedding)
     reads_first = shape.head is not None or shape.pooling == "first"
@@ -97,13 +96,14 @@ class _Graph:
         operator, how = _OPERATORS[activation]
         return self.node(operator, x, **how)
 
-    def norm(self, name: str, width: int) -> list[str]:
-        """The two weights of a layer normalisation."""
-        return [self._weight(f"{name}.{part}", width) for part in ("weight", "bias")]
+    def normalised(self, x: str, name: str, width: int, epsilon: float) -> str:
+        """Layer normalisation."""
+        weight, bias = (self._weight(f"{name}.{part}", width) for part in ("weight", "bias"))
+        return self.node("LayerNormalization", x, weight, bias, epsilon=epsilon)
 
     def residual(self, x: str, onto: str, norm: str, width: int, epsilon: float) -> str:
-        """The sum of two, normalised."""
-        return self.node("SkipLayerNormalization", x, onto, *self.norm(norm, width), domain=_ADDED, epsilon=epsilon)
+        """The sum of two, normalised; SkipLayerNormalization, ONNX Runtime's operator for both, is slower by far."""
+        return self.normalised(self.node("Add", x, onto), norm, width, epsilon)
 
     def written(self, width: int, found: str, out: int) -> bytes:
         """The model of what takes float[rows, width] and gives float[n, out]."""

@@ -7,11 +7,11 @@ it in bf16, and in ONNX Runtime, in fp32.
 import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import numpy as np
 
-from engine.models.device import cpu
+from engine.models.device import cpu, torch_version
 from engine.records import Precision
 from engine.remembered import recall, remember
 
@@ -60,7 +60,7 @@ def _rates(hidden: int, intermediate: int) -> Mapping[str, float]:
     """GFLOP/s of every form that this machine has."""
     hidden, intermediate = max(hidden, _LEAST[0]), max(intermediate, _LEAST[1])
     forms = [_TORCH, *([_TORCH_HALF] if cpu().has_bf16_products else []), *([_ONNX] if _onnx_version() else [])]
-    key = f"{cpu().name}, torch {version('torch')}, onnxruntime {_onnx_version()}, {hidden}x{intermediate}"
+    key = f"{cpu().name}, torch {torch_version()}, onnxruntime {_onnx_version()}, {hidden}x{intermediate}"
     known = recall(_REMEMBERED)
     rates = known.get(key)
     if not isinstance(rates, dict) or not all(isinstance(rates.get(form), int | float) for form in forms):
@@ -73,10 +73,10 @@ def _rates(hidden: int, intermediate: int) -> Mapping[str, float]:
 def _onnx_version() -> str | None:
     """The version of ONNX Runtime where both it and what writes its graphs are installed."""
     try:
-        version("onnx")
-        return version("onnxruntime")
-    except PackageNotFoundError:
+        import onnxruntime
+    except ImportError:
         return None
+    return str(onnxruntime.__version__) if find_spec("onnx") else None
 
 
 def _measured(forms: list[str], hidden: int, intermediate: int) -> dict[str, float]:

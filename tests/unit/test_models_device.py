@@ -2,6 +2,7 @@ import json
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -203,7 +204,21 @@ def test_torch_is_asked_for_gpus_only_where_it_may_have_some(
         if not library:
             raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr(devices, "version", lambda _: build)
+    monkeypatch.setattr(devices, "torch_version", lambda: build)
     monkeypatch.setattr(devices.ctypes, "CDLL", load)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices.choose_devices("auto") == (["cuda:0", "cuda:1"] if count else ["cpu"])
+
+
+def test_torchs_version_is_read_without_importing_it() -> None:
+    assert devices.torch_version.__wrapped__() == torch.__version__
+
+
+@pytest.mark.parametrize(("content", "version"), [('__version__ = "3.0+rocm"\n', "3.0+rocm"), ("", "unknown")])
+def test_a_torch_of_unknown_version_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, version: str
+) -> None:
+    (tmp_path / "version.py").write_text(content)
+    found = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(devices, "find_spec", lambda _: found)
+    assert devices.torch_version.__wrapped__() == version
