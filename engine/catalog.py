@@ -9,7 +9,7 @@ import json
 import sqlite3
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,11 +274,17 @@ class Catalog:
             )
         return int(cursor.lastrowid or 0), unique
 
-    def named(self, name: str, location: str) -> tuple[int | None, str]:
-        """The id of the source at `location`, None for a new one, and the unique name that it has or would get."""
+    def named(self, name: str, location: str, taken: Set[str] = frozenset()) -> tuple[int | None, str]:
+        """The id of the source at `location`, None for a new one, and the unique name that it has or would get.
+
+        Args:
+            name: that it asks for.
+            location: where it lies.
+            taken: names that others will have got by then.
+        """
         if known := self._all("SELECT id, name FROM sources WHERE location = ?", (location,)):
             return known[0][0], known[0][1]
-        taken = {row[0] for row in self._all("SELECT name FROM sources")}
+        taken = {*taken, *(row[0] for row in self._all("SELECT name FROM sources"))}
         unique, number = name, 2
         while unique in taken:
             unique, number = f"{name}-{number}", number + 1

@@ -267,8 +267,8 @@ class Collection:
         """Build the collection anew beside itself, with other models or another splitter, then swap.
 
         Every document that the catalog holds is carried over, then the sources are read. Of a damaged catalog that is
-        what can still be read, and what there was stays beside it until the next rebuild. Options left None stay what
-        they were.
+        what can still be read, and what there was stays beside it, as `damaged-…`, until another rebuild finds all
+        whole. Options left None stay what they were.
 
         Raises:
             CollectionDamaged: nothing can be read, and there are no sources.
@@ -286,7 +286,7 @@ class Collection:
                 raise CollectionDamaged("its catalog cannot be read", where=path, hint="name the sources to make it of")
             with closing(old) if old else nullcontext():
                 stage = first_stage or was.get("first_stage")
-                if encoder is None and was.get("first_stage") != "bm25":
+                if encoder is None and "bm25" not in (stage, was.get("first_stage")):
                     encoder = was.get("encoder")
                 memory = generation.fresh_memory(shelf, stage, encoder, reranker, splitter or was.get("splitter"))
                 if reranker is None and was:
@@ -298,14 +298,16 @@ class Collection:
                         is_whole = old is not None and writer.carry_over(old) and _is_sound(old)
                         writer.update(sources, prune=prune, strict=strict)
                         if not is_whole:
-                            left = "what there was stays in its folder until the next rebuild"
+                            left = "what there was stays in its folder, as damaged-…, until the next rebuild"
                             writer.report.notices.append(f"the catalog was damaged, and not all could be read: {left}")
                 except BaseException:
                     shutil.rmtree(new, ignore_errors=True)
                     raise
             generation.point_to(new)
             if is_whole:
-                generation.sweep(path)
+                generation.sweep(path, damaged=True)
+            else:
+                generation.set_aside(path)
             if was:
                 shutil.rmtree(token_cache(was), ignore_errors=True)  # nobody asks for that generation's any more
         return writer.report

@@ -16,10 +16,11 @@ from engine.settings import model_name, parse
 from indexes.analysis import DEFAULT_ANALYSIS
 from indexes.durable import refused, replace_file
 
-__all__ = ["CURRENT", "current", "fresh_memory", "generations", "make", "point_to", "sweep"]
+__all__ = ["CURRENT", "current", "fresh_memory", "generations", "make", "point_to", "set_aside", "sweep"]
 
 CURRENT = "CURRENT"
 SPLITTER = "words:150:30"
+_DAMAGED = "damaged-"
 _GENERATION = re.compile(r"g[1-9][0-9]*")
 
 
@@ -109,9 +110,24 @@ def point_to(generation: Path) -> None:
     replace_file(generation.parent / CURRENT, [generation.name.encode("ascii")])
 
 
-def sweep(folder: Path) -> None:
-    """Remove the generations that an interrupted or a finished rebuild left behind. The caller holds the lock."""
+def set_aside(folder: Path) -> None:
+    """Keep the generations that the current one could not be made of whole, as `damaged-…`; under the lock."""
     kept = current(folder)
     for path in generations(folder):
+        if path != kept:
+            with refused(path):
+                path.rename(path.with_name(f"{_DAMAGED}{path.name}"))
+
+
+def sweep(folder: Path, *, damaged: bool = False) -> None:
+    """Remove the generations that an interrupted or a finished rebuild left behind. The caller holds the lock.
+
+    Args:
+        folder: the collection's.
+        damaged: remove what was set aside too.
+    """
+    kept = current(folder)
+    aside = folder.glob(f"{_DAMAGED}*") if damaged else ()
+    for path in (*generations(folder), *aside):
         if path != kept:
             shutil.rmtree(path, ignore_errors=True)

@@ -232,6 +232,7 @@ class Intake:
                 entry = known.get(document.key)
                 if rejection := of_another_source(self.catalog, item, entry, source, self.abandoned):
                     counts.reject(rejection)
+                    self.seen.discard(document.key)  # the source whose it is may come later in this run
                 elif entry is not None and (entry.hash, entry.source) == (content_hash, source):
                     counts.unchanged += 1
                 else:

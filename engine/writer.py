@@ -12,6 +12,7 @@ from unicodedata import is_normalized, normalize
 
 from engine.catalog import Catalog, Origin
 from engine.documents import Splitter
+from engine.documents.discovery import is_there
 from engine.errors import CollectionDamaged, DependencyMissing, DeviceError, ModelError
 from engine.indexing import Intake, bring_up_bm25, bring_up_dense, stop_at_first
 from engine.models.shelf import Shelf
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Writer"]
 
 AS_IS = Splitter.parse("none")
+_NEW = 0
+"""The row of a source that has none yet: no document is of it."""
 
 
 class Writer:
@@ -126,13 +129,15 @@ class Writer:
     def _read_strictly(self, sources: "Sequence[Source]") -> "dict[str, list[Document | Rejection]]":
         """Read all before anything is written; what standard input gave, which gives it once, is kept by location."""
         seen: set[str] = set()
+        names: set[str] = set()
         kept = {}
         for source in sources:
-            row, name = self.catalog.named(source.name, source.location)
+            row, name = self.catalog.named(source.name, source.location, names)
+            names.add(name)
             items: Iterable[Document | Rejection] = source.rename(name).read()
             if source.kind == "stdin":
                 items = kept[source.location] = list(items)
-            stop_at_first(self.catalog, items, seen, row, self._intake.abandoned)
+            stop_at_first(self.catalog, items, seen, _NEW if row is None else row, self._intake.abandoned)
         return kept
 
     def _settle(self, row: int, source: "Source", name: str, *, prune: bool) -> None:
@@ -271,13 +276,9 @@ class Writer:
 
 def _is_gone(location: str) -> bool:
     """Whether a source is a folder or file that is not there; of a glob, a dataset or a pipe nobody can tell."""
-    path = Path(location)
-    if not path.is_absolute() or set(location) & set("*?["):
+    if not Path(location).is_absolute() or set(location) & set("*?["):
         return False
-    try:
-        return not path.exists()
-    except OSError:  # it may be there, and not be ours to see
-        return False
+    return not is_there(location)
 
 
 def _composed(document: Document | Rejection) -> Document | Rejection:

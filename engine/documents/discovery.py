@@ -19,7 +19,7 @@ from engine.records import Rejection
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-__all__ = ["CORPUS_NAMES", "Found", "Pattern", "display", "system_reason", "walk"]
+__all__ = ["CORPUS_NAMES", "Found", "Pattern", "display", "is_there", "system_reason", "walk"]
 
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz")
 # The later one has the last word.
@@ -38,6 +38,29 @@ class Found:
 def display(path: str | os.PathLike[str]) -> str:
     r"""A path as text: NFC, bytes that are no UTF-8 as `\xNN`."""
     return normalise(os.fsencode(path).decode("utf-8", "backslashreplace"))
+
+
+def is_there(shown: str) -> bool:
+    """Whether an absolute path exists of which `display` made this; what cannot be looked at may."""
+    path = Path(shown)
+    try:
+        if path.exists():
+            return True
+        # What is shown may be spelt otherwise than what is there: each part is looked for among its neighbours.
+        places = [Path(path.anchor)]
+        for part in path.parts[1:]:
+            places = [Path(one.path) for place in places for one in _inside(place) if display(one.name) == part]
+        return bool(places)
+    except OSError:
+        return True
+
+
+def _inside(place: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(place) as entries:
+            return list(entries)
+    except NotADirectoryError:
+        return []
 
 
 class Pattern:

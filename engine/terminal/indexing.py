@@ -17,7 +17,7 @@ from engine.errors import (
     InvalidOption,
     SourceNotFound,
 )
-from engine.generation import generations
+from engine.generation import CURRENT, generations
 from engine.locking import locked
 from engine.models import registry, roles
 from engine.models.shelf import Shelf
@@ -70,7 +70,7 @@ def bring_up_to_date(
         FouilleError: as `Collection.create`, `rebuild` and `update`.
     """
     path, shelf = settings.collection_path(), Shelf(settings)
-    if rebuild and generations(path):
+    if rebuild and (generations(path) or (path / CURRENT).exists()):
         # Not opened first: a rebuild is what mends a collection that cannot be.
         # Whether it will be encoded is not known before the old one is read: what waits is called by its end.
         with progress(_ENDS | _ENCODES) as report:

@@ -31,9 +31,10 @@ def keys_like(target: "Collection", glob: str | None) -> list[str]:
 
 
 def keys_at(target: "Collection", wanted: str) -> list[str]:
-    """The key that was typed, where a document has it, else those that it matches as a glob, else those of a source."""
-    found = document_at(target, wanted)
-    return keys_like(target, wanted) or target.keys_of(wanted) if found is None else [found.key]
+    """The key that was typed, where a document has it, else those that it matches as a glob and those of a source."""
+    if found := document_at(target, wanted):
+        return [found.key]
+    return sorted({*keys_like(target, wanted), *(key for one in spellings(wanted) for key in target.keys_of(one))})
 
 
 def not_there(target: "Collection", wanted: str) -> str:

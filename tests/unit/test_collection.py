@@ -559,6 +559,58 @@ def test_a_strict_run_that_fails_knows_no_new_source(tmp_path, collection):
     assert collection.info()["sources"] == []
 
 
+def test_strict_tells_two_new_sources_of_one_name_apart(tmp_path, collection):
+    for parent in ("x", "y"):
+        (tmp_path / parent / "docs").mkdir(parents=True)
+        (tmp_path / parent / "docs" / "a.txt").write_text(f"Texte de {parent}.", "utf-8")
+    collection.update([open_source(str(tmp_path / parent / "docs")) for parent in ("x", "y")], strict=True)
+    assert collection.keys() == ["docs-2/a.txt", "docs/a.txt"]
+
+
+def test_strict_refuses_a_new_source_what_came_through_the_api(tmp_path, collection):
+    collection.add([Document("x", "Le chat dort.")])
+    (tmp_path / "a.jsonl").write_text('{"_id": "w", "text": "un"}\n{"_id": "x", "text": "deux"}\n', "utf-8")
+    with pytest.raises(DocumentError, match=r"another source, \(Python API\), already brought this key"):
+        collection.update([open_source(str(tmp_path / "a.jsonl"))], strict=True)
+    assert collection.keys() == ["x"]
+
+
+def test_what_one_source_may_not_bring_its_owner_may_in_the_same_run(tmp_path, collection):
+    def sources(mine, yours):
+        for name, text in (("a", mine), ("b", yours)):
+            records = [json.dumps({"_id": key, "text": said}) for key, said in text.items()]
+            (tmp_path / f"{name}.jsonl").write_text("\n".join(records), "utf-8")
+        return [open_source(str(tmp_path / f"{name}.jsonl")) for name in ("b", "a")]
+
+    collection.update(sources({"x": "un", "z": "trois"}, {"y": "deux"})[::-1])
+    changed = collection.update(sources({"x": "un, revu", "z": "trois"}, {"x": "autre", "y": "deux"}))
+    assert (changed.updated, changed.rejected) == (1, 1)
+    assert collection.document("x").text == "un, revu"
+    moved = sources({"z": "trois"}, {"x": "autre", "y": "deux"})
+    assert collection.update(moved, prune=True).removed == 1
+    assert collection.update(moved, prune=True).added == 1
+    assert collection.document("x").text == "autre"
+
+
+@pytest.mark.parametrize(
+    "name", [normalize("NFD", "été"), "zéro\u200blargeur", b"caf\xe9".decode("utf-8", "surrogateescape")]
+)
+def test_a_source_whose_name_is_shown_otherwise_than_it_is_spelt_is_not_gone(tmp_path, collection, name):
+    try:
+        (tmp_path / name / "sous").mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system does not take the name")
+    (tmp_path / name / "sous" / "a.txt").write_text("Le chat dort.", "utf-8")
+    source = tmp_path / name / "sous"
+    assert collection.update([open_source(str(source))]).notices == []
+    assert collection.update([open_source(str(source))]).notices == []
+    shutil.rmtree(source)
+    (tmp_path / "autre").mkdir()
+    (tmp_path / "autre" / "b.txt").write_text("Le chien dort.", "utf-8")
+    (notice,) = collection.update([open_source(str(tmp_path / "autre"))]).notices
+    assert "is gone" in notice
+
+
 def test_a_source_given_twice_is_read_once(tmp_path, collection):
     (tmp_path / "a.jsonl").write_text('{"_id": "x", "text": "un"}\n', "utf-8")
     report = collection.update([open_source(str(tmp_path / "a.jsonl"))] * 2)
@@ -834,9 +886,23 @@ def test_rebuilding_a_damaged_catalog_carries_over_what_can_be_read(collection, 
     assert collection.keys() == ["cheval", "docs/deux.txt", "docs/un.txt", "lion", "long"]
     assert collection.document("long").text.startswith("Une phrase")
     assert collection.verify()["state"] == "sound"
-    assert [path.name for path in generation.generations(collection.path)] == ["g1", "g2"]  # nothing is lost yet
+    collection.add([Document("loup", "Le loup hurle.")])
+    assert sorted(path.name for path in collection.path.glob("*g?")) == ["damaged-g1", "g2"], "nothing is lost yet"
     assert Collection.rebuild(collection.path).notices == []
-    assert [path.name for path in generation.generations(collection.path)] == ["g3"]
+    assert [path.name for path in collection.path.glob("*g?")] == ["g3"]
+
+
+def test_a_rebuild_for_bm25_alone_wants_no_encoder(hybrid, tiny, tmp_path):
+    hybrid.add(ANIMALS)
+    encoder = tmp_path / "encoder"
+    shutil.copytree(tiny.encoder, encoder)
+    Collection.rebuild(hybrid.path, encoder=str(encoder))
+    shutil.rmtree(encoder)
+    with pytest.raises(ModelNotFound):
+        Collection.rebuild(hybrid.path)
+    Collection.rebuild(hybrid.path, first_stage="bm25")
+    assert keys(hybrid.search("chat", FIRST)) == ["chat"]
+    assert hybrid.info()["first_stage"] == "bm25"
 
 
 def test_a_catalog_that_cannot_be_read_is_not_replaced_by_nothing(collection):

@@ -1,8 +1,10 @@
 """What the flags of `fouille index` make of a collection that is there, or is not."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unicodedata import normalize
 
 import pytest
 
@@ -11,6 +13,7 @@ pytest.importorskip("pyserini")
 from engine.collection import Collection
 from engine.documents import Source, open_source
 from engine.errors import (
+    CollectionDamaged,
     CollectionNotFound,
     CollectionOutdated,
     DocumentError,
@@ -21,6 +24,7 @@ from engine.errors import (
 from engine.records import AddReport, SearchOptions
 from engine.settings import Settings
 from engine.terminal.indexing import Asked, bring_up_to_date, known_locations
+from engine.terminal.lookup import keys_at
 
 Index = Callable[..., AddReport]
 
@@ -188,6 +192,27 @@ def test_guessed_encodings_are_reported(index: Index, tmp_path: Path) -> None:
     report = index(Asked(first_stage="bm25"))
     assert report.notices == ["encodings were guessed: cp1252 for 1 (fouille show KEY says so of a document)"]
     assert index(Asked(first_stage="bm25")).notices == []
+
+
+def test_a_rebuild_mends_a_collection_whose_generation_is_gone(index: Index, target: Path) -> None:
+    index(Asked(first_stage="bm25"))
+    shutil.rmtree(target / "g1")
+    with pytest.raises(CollectionDamaged, match="--rebuild"):
+        index(Asked())
+    assert index(Asked(first_stage="bm25"), rebuild=True).added == 1
+    with Collection.open(target) as collection:
+        assert collection.verify()["state"] == "sound"
+
+
+def test_a_source_is_named_by_all_it_brought_however_its_accents_are_typed(index: Index, target: Path) -> None:
+    folder = target.with_name("été")
+    folder.mkdir()
+    lines = '{"id": "k1", "text": "Le cheval noir."}\n{"text": "Sans identifiant."}\n'
+    (folder / "passé.jsonl").write_text(lines, encoding="utf-8")
+    index(Asked(first_stage="bm25"), "été/passé.jsonl")
+    with Collection.open(target) as collection:
+        for form in ("NFC", "NFD"):
+            assert keys_at(collection, normalize(form, "passé.jsonl")) == ["k1", "passé.jsonl#2"]
 
 
 def test_strict_keeps_a_collection_that_holds_documents(index: Index, target: Path, tmp_path: Path) -> None:
