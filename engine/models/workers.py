@@ -5,6 +5,7 @@ cache, and loses little when another process takes a core for a while. Threads t
 slowest of them some thirty times a layer.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -28,6 +29,11 @@ Values = NDArray[np.float32]
 def workers(cores: int) -> ThreadPoolExecutor:
     """One thread per core."""
     return ThreadPoolExecutor(cores, thread_name_prefix="fouille-core")
+
+
+if hasattr(os, "register_at_fork"):
+    # A process that was forked has no threads but its own, and would wait for these for ever.
+    os.register_at_fork(after_in_child=workers.cache_clear)
 
 
 def start(

@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -536,3 +538,27 @@ def test_few_sequences_are_shared_by_onnx_runtime_and_computed_together_by_torch
         handle = runtime.submit(batch_of([9, 8, 7]))
         assert len(handle.parts) == parts
         assert runtime.collect(handle).shape == (3, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_computes_with_threads_of_its_own(folder: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from engine.models.architecture import read_architecture
+from engine.models.batch import PackedBatch
+from engine.models.onnx_runtime import OnnxRuntime
+from engine.models.weights import open_weights
+folder = Path(sys.argv[1])
+architecture = read_architecture(folder, "classify")
+runtime = OnnxRuntime(architecture, open_weights(folder, architecture), folder)
+runtime._cores = 2
+batch = PackedBatch(np.arange(2, 42, dtype=np.int32), None, np.arange(0, 41, 5, dtype=np.int32), 5)
+before = runtime.run(batch)
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(20)
+os._exit(0 if np.array_equal(runtime.run(batch), before) else 3)
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(folder)], timeout=60).returncode == 0
