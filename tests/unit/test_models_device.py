@@ -189,8 +189,9 @@ def test_the_rate_is_that_of_the_shortest_product(monkeypatch: pytest.MonkeyPatc
 
 
 def test_every_form_runs_and_is_measured(cache: Path) -> None:
-    rates = precision._measured(list(precision._FORMS), 64, 128)
-    assert set(rates) == set(precision._FORMS)
+    forms = [form for form in precision._FORMS if "onnx" not in form or precision._onnx_version()]
+    rates = precision._measured(forms, 64, 128)
+    assert set(rates) == set(forms)
     assert min(rates.values()) > 0
 
 

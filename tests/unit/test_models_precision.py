@@ -14,7 +14,7 @@ from engine import sample
 from engine.collection import Collection
 from engine.documents import open_source
 from engine.errors import InvalidOption
-from engine.models import BiEncoder, CrossEncoder, onnx_runtime, torch_runtime
+from engine.models import BiEncoder, CrossEncoder, torch_runtime
 from engine.models import model as models
 from engine.records import SearchOptions, SearchResult
 from engine.settings import Settings
@@ -105,6 +105,9 @@ def test_none_of_the_best_is_refused(auto: CrossEncoder) -> None:
 
 
 def test_only_the_precisions_in_use_are_in_memory(tiny: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    from engine.models import onnx_runtime
+
     made: list[str] = []
     exact, drafting = onnx_runtime.OnnxRuntime.__init__, torch_runtime.load
 
@@ -233,6 +236,7 @@ def test_the_doctor_tells_the_precision(tiny: SimpleNamespace) -> None:
 
 
 def test_a_search_of_both_stages_in_fp32_waits_for_no_torch(tiny: SimpleNamespace, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
     settings = Settings(device="cpu", precision="fp32")
     options = {"first_stage": "hybrid", "encoder": str(tiny.encoder), "reranker": str(tiny.reranker)}
     with Collection.create(tmp_path / "guide", splitter="none", settings=settings, **options) as made:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,6 @@ from engine.models.attention import (
 from engine.models.batch import PackedBatch
 from engine.models.encoder import Encoder
 from engine.models.linear import PackedAffine, PlainAffine, QuantisedAffine, choose_affine
-from engine.models.onnx_runtime import OnnxRuntime
 from engine.models.runtime import Runtime
 from engine.models.torch_runtime import TorchRuntime, torch_workers
 from engine.models.weights import expected_tensors, open_weights
@@ -42,6 +42,7 @@ from engine.models.workers import share_out
 
 CPU = torch.device("cpu")
 LENGTHS = [9, 9, 9, 8, 3, 1, 30, 2, 2, 17]
+needs_onnx = pytest.mark.skipif(not (find_spec("onnxruntime") and find_spec("onnx")), reason="no ONNX Runtime here")
 needs_int8 = pytest.mark.skipif(not devices.cpu().has_int8_products, reason="this processor has no 8-bit products")
 
 
@@ -66,7 +67,11 @@ def by_torch(folder: Path, task: Task = "classify", devices: tuple[str, ...] = (
     )
 
 
-def by_onnx(folder: Path, task: Task = "classify") -> OnnxRuntime:
+def by_onnx(folder: Path, task: Task = "classify") -> Runtime:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from engine.models.onnx_runtime import OnnxRuntime
+
     architecture = read_architecture(folder, task)
     return OnnxRuntime(architecture, open_weights(folder, architecture), folder)
 
@@ -236,7 +241,12 @@ def test_onnx_runtime_without_memory_is_told_from_other_errors(folder: Path, err
     ("make", "where", "error"),
     [
         (by_torch, "engine.models.torch_runtime.Encoder", torch.OutOfMemoryError("CUDA out of memory")),
-        (by_onnx, "engine.models.onnx_runtime.session", RuntimeError("Failed to allocate memory for requested buffer")),
+        pytest.param(
+            by_onnx,
+            "engine.models.onnx_runtime.session",
+            RuntimeError("Failed to allocate memory for requested buffer"),
+            marks=needs_onnx,
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_the_device_is_told(
@@ -252,7 +262,10 @@ def test_a_model_that_does_not_fit_the_device_is_told(
 
 @pytest.mark.parametrize(
     ("make", "where"),
-    [(by_torch, "engine.models.torch_runtime.Encoder"), (by_onnx, "engine.models.onnx_runtime.session")],
+    [
+        (by_torch, "engine.models.torch_runtime.Encoder"),
+        pytest.param(by_onnx, "engine.models.onnx_runtime.session", marks=needs_onnx),
+    ],
 )
 def test_any_other_error_at_loading_is_not_taken_for_full_memory(
     make: Callable[[Path], Runtime], where: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,19 +301,19 @@ def test_what_a_sequence_scores_through_onnx_runtime_does_not_depend_on_its_batc
 @pytest.mark.parametrize(
     ("asked", "as_fast", "through"),
     [
-        ("fp32", True, OnnxRuntime),
-        ("fp32", False, TorchRuntime),
-        ("bf16", True, TorchRuntime),
-        ("auto", True, OnnxRuntime),
+        pytest.param("fp32", True, "OnnxRuntime", marks=needs_onnx),
+        ("fp32", False, "TorchRuntime"),
+        ("bf16", True, "TorchRuntime"),
+        pytest.param("auto", True, "OnnxRuntime", marks=needs_onnx),
     ],
 )
 def test_only_fp32_runs_through_onnx_runtime(
-    asked: str, as_fast: bool, through: type[Runtime], folder: Path, monkeypatch: pytest.MonkeyPatch
+    asked: str, as_fast: bool, through: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "cpu_precision", lambda *_: "fp32")
     monkeypatch.setattr(models, "onnx_is_as_fast", lambda *_: as_fast)
     model = models.Model(folder, task="classify", device="cpu")
-    assert type(model.runtime(model.fastest(asked))) is through
+    assert type(model.runtime(model.fastest(asked))).__name__ == through
 
 
 def test_what_runs_is_described_for_the_doctor(runtime: Runtime) -> None:
@@ -540,6 +553,7 @@ def test_few_sequences_are_shared_by_onnx_runtime_and_computed_together_by_torch
         assert runtime.collect(handle).shape == (3, 1)
 
 
+@needs_onnx
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_computes_with_threads_of_its_own(folder: Path) -> None:
     code = """
