@@ -4,7 +4,6 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,13 @@ def recall(name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def remember(name: str, facts: Mapping[str, Any]) -> None:
-    """Replace the facts of a file; where the cache folder cannot be written, the next process finds them out again."""
-    with suppress(OSError):
+def remember(name: str, facts: Mapping[str, Any]) -> bool:
+    """Replace the facts of a file; False where the cache folder cannot be written: the next process finds them anew."""
+    try:
         write_atomically(cache_dir() / name, json.dumps(facts, indent=0).encode())
+    except OSError:
+        return False
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

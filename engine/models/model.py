@@ -97,7 +97,7 @@ class Model:
     def attention(self, precision: Precision) -> str:
         """What will run over the sequences in a precision, for people."""
         if self._by_onnx(precision):
-            return "ONNX Runtime"
+            return "ONNX Runtime's"
         from engine.models import torch_runtime
 
         dtype = torch_runtime.DTYPES[self._flowing(precision)]

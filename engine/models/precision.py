@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,9 @@ _LEAST = 384, 1536
 
 Product = Callable[[], object]
 
+_of_this_process: dict[str, Mapping[str, float]] = {}
+"""What was measured here, in case it could not be written."""
+
 
 def cpu_precision(hidden: int, intermediate: int) -> Precision:
     """bf16 where the CPU multiplies it in hardware and is measured to gain by it, fp32 otherwise.
@@ -44,9 +48,15 @@ def cpu_precision(hidden: int, intermediate: int) -> Precision:
 
 
 def onnx_is_as_fast(hidden: int, intermediate: int) -> bool:
-    """Whether ONNX Runtime is here and fp32 loses nothing by it; arguments as for `cpu_precision`."""
+    """Whether ONNX Runtime is here and fp32 loses nothing by it; arguments as for `cpu_precision`.
+
+    Where nothing can be remembered nothing is measured for this: every process would import torch for it.
+    """
     if not _onnx_version():
         return False
+    known = recall(_REMEMBERED)
+    if not _recalled(known, hidden, intermediate) and not remember(_REMEMBERED, known):
+        return True
     rates = _rates(hidden, intermediate)
     return rates[_TORCH] < _GAIN * rates[_ONNX]
 
@@ -58,15 +68,33 @@ def onnx_rate(hidden: int, intermediate: int) -> float:
 
 def _rates(hidden: int, intermediate: int) -> Mapping[str, float]:
     """GFLOP/s of every form that this machine has."""
-    hidden, intermediate = max(hidden, _LEAST[0]), max(intermediate, _LEAST[1])
-    forms = [_TORCH, *([_TORCH_HALF] if cpu().has_bf16_products else []), *([_ONNX] if _onnx_version() else [])]
-    key = f"{cpu().name}, torch {torch_version()}, onnxruntime {_onnx_version()}, {hidden}x{intermediate}"
-    known = recall(_REMEMBERED)
-    rates = known.get(key)
-    if not isinstance(rates, dict) or not all(isinstance(rates.get(form), int | float) for form in forms):
-        rates = _measured(forms, hidden, intermediate)
-        remember(_REMEMBERED, known | {key: rates})
+    known = recall(_REMEMBERED) | _of_this_process
+    rates = _recalled(known, hidden, intermediate)
+    if rates is None:
+        rates = _of_this_process[_key(hidden, intermediate)] = _measured(_forms(), *_wide(hidden, intermediate))
+        remember(_REMEMBERED, known | _of_this_process)
     return rates
+
+
+def _recalled(known: Mapping[str, Any], hidden: int, intermediate: int) -> Mapping[str, float] | None:
+    """What was measured before, None where it was not, or of other forms."""
+    rates = known.get(_key(hidden, intermediate))
+    if isinstance(rates, dict) and all(isinstance(rates.get(form), int | float) for form in _forms()):
+        return rates
+    return None
+
+
+def _forms() -> list[str]:
+    return [_TORCH, *([_TORCH_HALF] if cpu().has_bf16_products else []), *([_ONNX] if _onnx_version() else [])]
+
+
+def _key(hidden: int, intermediate: int) -> str:
+    hidden, intermediate = _wide(hidden, intermediate)
+    return f"{cpu().name}, torch {torch_version()}, onnxruntime {_onnx_version()}, {hidden}x{intermediate}"
+
+
+def _wide(hidden: int, intermediate: int) -> tuple[int, int]:
+    return max(hidden, _LEAST[0]), max(intermediate, _LEAST[1])
 
 
 @cache

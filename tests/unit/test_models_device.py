@@ -93,6 +93,7 @@ def measured_as(monkeypatch: pytest.MonkeyPatch, **rates: float) -> list[tuple[i
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("FOUILLE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(precision, "_of_this_process", {})
     return tmp_path / "cache"
 
 
@@ -145,6 +146,16 @@ def test_fp32_runs_through_onnx_runtime_unless_torch_is_faster_by_what_its_start
     assert precision.onnx_is_as_fast(384, 1536) is (choice and has_onnx)
 
 
+def test_where_nothing_can_be_remembered_nothing_is_measured_to_choose_a_runtime(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, has_onnx: bool
+) -> None:
+    processor(monkeypatch, "avx2")
+    measured = measured_as(monkeypatch, fp32=200, onnx=100)
+    cache.write_text("a file where the folder should be")
+    assert precision.onnx_is_as_fast(384, 1536) is has_onnx
+    assert not measured
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", '{"key": "fast"}', '{KEY: {"torch fp32": "fast"}}', "\udcff"])
 def test_an_unreadable_memory_is_measured_anew(monkeypatch: pytest.MonkeyPatch, cache: Path, content: str) -> None:
     processor(monkeypatch, "amx_bf16")
@@ -153,6 +164,7 @@ def test_an_unreadable_memory_is_measured_anew(monkeypatch: pytest.MonkeyPatch, 
     (key,) = json.loads((cache / "cpu-products.json").read_bytes())
     content = content.replace("KEY", json.dumps(key))
     (cache / "cpu-products.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    monkeypatch.setattr(precision, "_of_this_process", {})
     assert precision.cpu_precision(384, 1536) == "bf16"
     assert len(measured) == 2
 
@@ -163,7 +175,10 @@ def test_a_cache_that_cannot_be_written_costs_only_the_memory(monkeypatch: pytes
     cache.write_text("a file where the folder should be")
     assert precision.cpu_precision(384, 1536) == "bf16"
     assert precision.cpu_precision(384, 1536) == "bf16"
-    assert len(measured) == 2
+    assert len(measured) == 1, "a process measures once"
+    monkeypatch.setattr(precision, "_of_this_process", {})
+    assert precision.cpu_precision(384, 1536) == "bf16"
+    assert len(measured) == 2, "the next one measures anew"
 
 
 def test_the_rate_is_that_of_the_shortest_product(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
