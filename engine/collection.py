@@ -22,7 +22,7 @@ from engine.locking import locked
 from engine.models.shelf import Shelf
 from engine.reader import Reader, token_cache
 from engine.records import AddReport, Document, Progress, SearchOptions, SearchResult
-from engine.search import FIRST_WINDOW, WINDOW, answer
+from engine.search import FIRST_WINDOW, WINDOW, answer, begin
 from engine.settings import Settings, expanded, model_name, parse
 from engine.timing import Pace
 from indexes.durable import refused
@@ -335,6 +335,13 @@ class Collection:
     def _refresh(self) -> None:
         """See what was committed since, in this generation or in the one that took its place."""
         self._now().refresh()
+
+    def prepare(self, options: SearchOptions | None = None) -> None:
+        """Begin to load the models that a search with these options would use, and return at once.
+
+        What cannot be loaded is told by the search.
+        """
+        begin(self._now(), options or SearchOptions())
 
     def search(self, question: str, options: SearchOptions | None = None) -> SearchResult:
         """The passages that answer a question, best first.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.reader import Reader
     from engine.records import Ragged
 
-__all__ = ["FIRST_WINDOW", "WINDOW", "Plan", "answer", "clean", "plan", "search", "tokens_of"]
+__all__ = ["FIRST_WINDOW", "WINDOW", "Plan", "answer", "begin", "clean", "plan", "search", "tokens_of"]
 
 CANDIDATES = 100
 FUSION_WEIGHT = 0.75
@@ -149,8 +149,8 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and check_text(value) is None
 
 
-def _begin(reader: "Reader", options: SearchOptions) -> None:
-    """What takes longest of a cold search, at once: models are loaded while Lucene starts."""
+def begin(reader: "Reader", options: SearchOptions) -> None:
+    """What takes longest of a cold search, at once: models are loaded while Lucene starts, or a person types."""
     memory, shelf = reader.memory, reader.shelf
     encodes = reader.has_dense and (options.first_stage or memory["first_stage"]) != "bm25"
     encoder = memory["encoder"] if encodes else None
@@ -206,7 +206,7 @@ def _reranker(reader: "Reader", options: SearchOptions, notices: list[str]) -> "
 
 def answer(reader: "Reader", questions: Sequence[str], options: SearchOptions) -> list[SearchResult]:
     """Plan, then search the last commit. Raises as `plan`, `search` and `Reader.steady`."""
-    _begin(reader, options)
+    begin(reader, options)
     with reader.steady(options.first_stage):
         return search(reader, questions, plan(reader, options))
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -255,3 +256,19 @@ with Collection.open(Path(sys.argv[1]), settings=Settings(device="cpu", precisio
     command = [sys.executable, "-c", code, str(tmp_path / "guide")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "hybrid", "False"]
+
+
+def test_a_collection_that_was_told_to_prepare_has_its_models_at_the_first_question(
+    tiny: SimpleNamespace, tmp_path: Path
+) -> None:
+    options = {"first_stage": "hybrid", "encoder": str(tiny.encoder), "reranker": str(tiny.reranker)}
+    with Collection.create(tmp_path / "guide", splitter="none", settings=Settings(device="cpu"), **options) as made:
+        made.add(open_source(str(sample.DOCUMENTS)).read())
+    for asked, encoders, rerankers in ((None, 1, 1), (SearchOptions(first_stage="bm25", rerank=False), 0, 0)):
+        with Collection.open(tmp_path / "guide", settings=Settings(device="cpu")) as opened:
+            opened.prepare(asked)
+            for thread in threading.enumerate():
+                if thread.name == "fouille-models":
+                    thread.join()
+            assert (len(opened.shelf._encoders), len(opened.shelf._rerankers)) == (encoders, rerankers)
+            assert opened.search("comment faire lever une pâte").reranker == str(tiny.reranker)
