@@ -241,7 +241,6 @@ def shell(
         style=Style.of(sys.stdout),
         interactive=sys.stdin.isatty() and sys.stdout.isatty(),
     )
-    first.prepare(session.options)
     try:
         if session.interactive:
             interact(session, sys.stdout)

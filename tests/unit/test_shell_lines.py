@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import CollectionNotFound, InvalidOption, InvalidQuestion, ModelNotFound
+from engine.errors import CollectionDamaged, CollectionNotFound, InvalidOption, InvalidQuestion, ModelNotFound
 from engine.records import Document, Hit, SearchOptions, SearchResult
 from engine.terminal.prompt import completions, read_lines
 from engine.terminal.shell import Shell
@@ -28,6 +28,11 @@ class OneHit:
         self.asked: list[tuple[str, SearchOptions]] = []
         self.closed = False
         self.memory = {"first_stage": "hybrid"}
+        self.prepared: list[SearchOptions] = []
+
+    def prepare(self, options: SearchOptions) -> None:
+        self.prepared.append(options)
+        raise CollectionDamaged("told by the search")
 
     def search(self, question: str, options: SearchOptions) -> SearchResult:
         self.asked.append((question, options))
@@ -324,6 +329,11 @@ def test_an_unknown_collection_leaves_this_one_open(shell: Shell) -> None:
 def test_quit_ends_the_lines(shell: Shell) -> None:
     assert read_lines(shell, [".quit\n", "cheval\n"])
     assert not asked(shell)
+
+
+def test_models_are_asked_for_before_the_first_line_and_what_fails_is_told_by_the_search(shell: Shell) -> None:
+    assert read_lines(shell, ["cheval\n"])
+    assert shell.collection.prepared == [shell.options]  # type: ignore[attr-defined]
 
 
 def test_lines_from_a_pipe_go_on_after_a_failure(shell: Shell) -> None:
