@@ -30,7 +30,7 @@ from safetensors.numpy import load, save
 from engine.errors import InvalidOption, ModelDamaged, ModelUnsupported
 from engine.models import four_bit
 from engine.models.folders import put_in_place, write
-from engine.models.weights import map_tensors
+from engine.models.weights import in_order, map_tensors
 
 __all__ = ["SUMS", "Stored", "pack", "unpack"]
 
@@ -112,7 +112,7 @@ def unpack(package: Path, name: str, folder: Path) -> None:
             write(made / file, [files[source]])
         header = files[f"{name}/{HEADER}"]
         places = manifest["tensors"]
-        tensors = (_tensor(stored[places[key][0]], places[key][1]) for key in _in_order(json.loads(header)))
+        tensors = (_tensor(stored[places[key][0]], places[key][1]) for key in in_order(json.loads(header)))
         write(made / _WEIGHTS, chain([len(header).to_bytes(8, "little"), header], tensors))
 
 
@@ -172,11 +172,6 @@ def _read_weights(path: Path) -> tuple[bytes, Tensors]:
         kind = _FLOATS.get(tensor.kind)
         tensors[key] = tensor.content if kind is None else tensor.content.view(kind).reshape(tensor.shape)
     return header, tensors
-
-
-def _in_order(header: Mapping[str, Any]) -> list[str]:
-    """The tensors that a header names, in the order of their bytes."""
-    return sorted((key for key in header if key != "__metadata__"), key=lambda key: header[key]["data_offsets"])
 
 
 def _carried(model: Path) -> Iterator[tuple[str, bytes]]:

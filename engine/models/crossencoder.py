@@ -240,8 +240,7 @@ class CrossEncoder:
         """
         if k < 1:
             raise InvalidOption(f"{k} is less than 1", where="k")
-        tokens = int(np.diff(passages.offsets)[pairs[:, 1]].clip(max=self.max_length).sum())
-        if self.draft_precision is None or not self._scorer.drafts_pay(tokens):
+        if not self._drafts_pay(passages, pairs):
             scores = self.score_tokens(questions, passages, pairs, long_passages=long_passages)
             return TopScores(*scores, np.zeros(len(pairs), np.bool_))
         truncated = np.zeros(len(pairs), np.bool_)
@@ -256,6 +255,12 @@ class CrossEncoder:
             pairs[:, 0], added, k, draft=partial(score, draft=True), exact=partial(score, draft=False)
         )
         return TopScores(settled.logits, truncated, settled.drafted)
+
+    def _drafts_pay(self, passages: Ragged, pairs: NDArray[np.integer[Any]]) -> bool:
+        if self.draft_precision is None:
+            return False
+        tokens = np.diff(passages.offsets)[pairs[:, 1]].clip(max=self.max_length).sum()
+        return self._scorer.drafts_pay(int(tokens))
 
     def rank(
         self, question: str, passages: Sequence[str], k: int = 10, *, activation: ScoreActivation | None = None
@@ -349,8 +354,8 @@ class PackedScorer:
         self._budget = batch_tokens
         self.device = self._model.device
         # What comes first is loaded now, the other once a pair is scored in it.
-        drafts = self.draft_precision is not None and self._model.drafts_pay(0)
-        self._model.runtime(self.draft_precision if drafts and self.draft_precision else self.precision)
+        drafts = self.draft_precision if self.draft_precision and self._model.drafts_pay(0) else None
+        self._model.runtime(drafts or self.precision)
 
     def drafts_pay(self, tokens: int) -> bool:
         return self._model.drafts_pay(tokens)

@@ -112,7 +112,7 @@ class Model:
         Args:
             tokens: of what is to be scored now.
         """
-        if not self._by_onnx("fp32") or "torch" in sys.modules:
+        if "torch" in sys.modules or not self._by_onnx("fp32"):
             return True
         shape = self.architecture
         weights = shape.layers * shape.hidden * (4 * shape.hidden + 2 * shape.intermediate)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ _LEAST = 384, 1536
 Product = Callable[[], object]
 
 _of_this_process: dict[str, Mapping[str, float]] = {}
-"""What was measured here, in case it could not be written."""
+"""What was measured or recalled here: the file is read once, and need not be writable."""
 
 
 def cpu_precision(hidden: int, intermediate: int) -> Precision:
@@ -54,8 +53,7 @@ def onnx_is_as_fast(hidden: int, intermediate: int) -> bool:
     """
     if not _onnx_version():
         return False
-    known = recall(_REMEMBERED)
-    if not _recalled(known, hidden, intermediate) and not remember(_REMEMBERED, known):
+    if _known(hidden, intermediate) is None and not remember(_REMEMBERED, recall(_REMEMBERED)):
         return True
     rates = _rates(hidden, intermediate)
     return rates[_TORCH] < _GAIN * rates[_ONNX]
@@ -68,20 +66,23 @@ def onnx_rate(hidden: int, intermediate: int) -> float:
 
 def _rates(hidden: int, intermediate: int) -> Mapping[str, float]:
     """GFLOP/s of every form that this machine has."""
-    known = recall(_REMEMBERED) | _of_this_process
-    rates = _recalled(known, hidden, intermediate)
+    rates = _known(hidden, intermediate)
     if rates is None:
-        rates = _of_this_process[_key(hidden, intermediate)] = _measured(_forms(), *_wide(hidden, intermediate))
-        remember(_REMEMBERED, known | _of_this_process)
+        key = _key(hidden, intermediate)
+        rates = _of_this_process[key] = _measured(_forms(), *_wide(hidden, intermediate))
+        remember(_REMEMBERED, recall(_REMEMBERED) | {key: rates})
     return rates
 
 
-def _recalled(known: Mapping[str, Any], hidden: int, intermediate: int) -> Mapping[str, float] | None:
+def _known(hidden: int, intermediate: int) -> Mapping[str, float] | None:
     """What was measured before, None where it was not, or of other forms."""
-    rates = known.get(_key(hidden, intermediate))
-    if isinstance(rates, dict) and all(isinstance(rates.get(form), int | float) for form in _forms()):
-        return rates
-    return None
+    key = _key(hidden, intermediate)
+    if key not in _of_this_process:
+        rates = recall(_REMEMBERED).get(key)
+        if not isinstance(rates, dict) or not all(isinstance(rates.get(form), int | float) for form in _forms()):
+            return None
+        _of_this_process[key] = rates
+    return _of_this_process[key]
 
 
 def _forms() -> list[str]:

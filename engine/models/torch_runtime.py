@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from threading import Barrier
@@ -101,7 +101,7 @@ def _compute(encoder: Encoder, batch: PackedBatch) -> NDArray[np.float32]:
         return found
 
 
-@cache
+@workers.once_a_process
 def torch_workers(cores: int) -> ThreadPoolExecutor:
     """One thread per core; torch computes single-threaded in each."""
     ready = Barrier(cores + 1)

@@ -18,7 +18,7 @@ from engine.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from engine.models.architecture import Architecture, Family, read_json
 from engine.models.registry import refuse_pickles
 
-__all__ = ["RawTensor", "Shape", "StoredTensor", "expected_tensors", "map_tensors", "open_weights"]
+__all__ = ["RawTensor", "Shape", "StoredTensor", "expected_tensors", "in_order", "map_tensors", "open_weights"]
 
 Shape = tuple[int, ...]
 
@@ -186,12 +186,17 @@ def map_tensors(path: Path) -> tuple[bytes, dict[str, RawTensor]]:
     begin = _LENGTH + int.from_bytes(content[:_LENGTH].tobytes(), "little")
     header = content[_LENGTH:begin].tobytes()
     entries = json.loads(header)
-    entries.pop("__metadata__", None)
     tensors = {}
-    for key, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+    for key in in_order(entries):
+        entry = entries[key]
         first, last = entry["data_offsets"]
         tensors[key] = RawTensor(entry["dtype"], tuple(entry["shape"]), content[begin + first : begin + last])
     return header, tensors
+
+
+def in_order(header: Mapping[str, Any]) -> list[str]:
+    """The tensors that a safetensors header names, in the order of their bytes."""
+    return sorted((key for key in header if key != "__metadata__"), key=lambda key: header[key]["data_offsets"])
 
 
 def _files(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.models.batch import PackedBatch
 
-__all__ = ["share_out", "start", "workers"]
+__all__ = ["once_a_process", "share_out", "start", "workers"]
 
 _CHUNK_TOKENS = 1024
 """Enough to read a layer's weights seldom, few enough for activations to stay near the core."""
@@ -23,24 +23,29 @@ _CHUNKS_PER_CORE = 4
 """So that the cores finish together."""
 
 Values = NDArray[np.float32]
+Pool = Callable[[int], ThreadPoolExecutor]
+"""Gives the threads of so many cores."""
 
 
-@cache
+def once_a_process(make: Pool) -> Pool:
+    """Keep what `make` gives; a forked process has none of those threads, would wait for ever, and makes its own."""
+    kept = cache(make)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=kept.cache_clear)
+    return kept
+
+
+@once_a_process
 def workers(cores: int) -> ThreadPoolExecutor:
     """One thread per core."""
     return ThreadPoolExecutor(cores, thread_name_prefix="fouille-core")
-
-
-if hasattr(os, "register_at_fork"):
-    # A process that was forked has no threads but its own, and would wait for these for ever.
-    os.register_at_fork(after_in_child=workers.cache_clear)
 
 
 def start(
     batch: PackedBatch,
     compute: Callable[[PackedBatch], Values],
     cores: int,
-    pool: Callable[[int], ThreadPoolExecutor],
+    pool: Pool,
     *,
     least: int = 2,
 ) -> list[Future[Values] | Values]:

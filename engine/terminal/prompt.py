@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from engine.errors import FouilleError
 from engine.settings import data_dir
 from engine.terminal.shell import Shell
 from engine.terminal.shell_commands import COMMANDS
@@ -37,8 +36,7 @@ def completions(line: str) -> Iterator[tuple[str, str, str]]:
 
 def read_lines(shell: Shell, lines: Iterable[str]) -> bool:
     """Do what each line says until they end or one says `.quit`; whether all of them worked."""
-    with suppress(FouilleError):  # comes again with the search
-        shell.collection.prepare(shell.options)
+    shell.prepare()
     worked = True
     for line in lines:
         worked &= shell.attempt(line.rstrip("\r\n"))
@@ -68,8 +66,7 @@ def interact(shell: Shell, terminal: IO[str]) -> None:
     def prepare(_: object) -> None:
         """Once the prompt stands: what loads in the background would slow it down."""
         session.app.after_render -= prepare
-        with suppress(FouilleError):  # comes again with the search
-            shell.collection.prepare(shell.options)
+        shell.prepare()
 
     session.app.after_render += prepare
     terminal.write("A line searches, .help lists the commands, Ctrl-D leaves.\n")

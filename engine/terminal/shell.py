@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
@@ -49,6 +50,11 @@ class Shell:
     finished: bool = False
     _asked: SearchOptions | None = None
     _notices: tuple[str, ...] = ()
+
+    def prepare(self) -> None:
+        """Begin to load what the next search will use; what cannot be had is told by the search."""
+        with suppress(FouilleError):
+            self.collection.prepare(self.options)
 
     def attempt(self, line: str) -> bool:
         """Do what a line says. Whatever goes wrong is one line on stderr; an interrupt stops the line, not the shell.

@@ -30,12 +30,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=["torch", "ONNX Runtime"], autouse=True)
-def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fp32 through each of the two that run it on a CPU."""
-    if request.param != "torch":
-        pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("engine.models.model.onnx_is_as_fast", lambda *_: request.param != "torch")
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def make_model(folder: Path, family: str, *, head: bool, dtype: torch.dtype = torch.float32) -> Any:

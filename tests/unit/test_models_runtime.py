@@ -209,32 +209,29 @@ def test_an_unknown_architecture_is_unsupported_before_its_weights_are_read(tmp_
 
 
 @pytest.mark.parametrize(
-    ("error", "full"),
+    ("make", "error", "full"),
     [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("shapes differ"), False),
-        (ValueError("can't allocate memory"), False),
+        (by_torch, MemoryError(), True),
+        (by_torch, torch.OutOfMemoryError("CUDA out of memory"), True),
+        (by_torch, RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (by_torch, RuntimeError("CUDA error: out of memory"), True),
+        (by_torch, RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (by_torch, RuntimeError("shapes differ"), False),
+        (by_torch, ValueError("can't allocate memory"), False),
+        (by_onnx, MemoryError(), True),
+        (
+            by_onnx,
+            RuntimeError("Non-zero status code returned while running Gemm node: Failed to allocate memory for"),
+            True,
+        ),
+        (by_onnx, RuntimeError("std::bad_alloc"), True),
+        (by_onnx, RuntimeError("Non-zero status code returned while running Gemm node: shapes differ"), False),
     ],
 )
-def test_torch_without_memory_is_told_from_other_errors(folder: Path, error: Exception, full: bool) -> None:
-    assert by_torch(folder).out_of_memory(error) is full
-
-
-@pytest.mark.parametrize(
-    ("error", "full"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("Non-zero status code returned while running Gemm node: Failed to allocate memory for"), True),
-        (RuntimeError("std::bad_alloc"), True),
-        (RuntimeError("Non-zero status code returned while running Gemm node: shapes differ"), False),
-    ],
-)
-def test_onnx_runtime_without_memory_is_told_from_other_errors(folder: Path, error: Exception, full: bool) -> None:
-    assert by_onnx(folder).out_of_memory(error) is full
+def test_full_memory_is_told_from_other_errors(
+    make: Callable[[Path], Runtime], folder: Path, error: Exception, full: bool
+) -> None:
+    assert make(folder).out_of_memory(error) is full
 
 
 @pytest.mark.parametrize(
@@ -576,3 +573,21 @@ signal.alarm(20)
 os._exit(0 if np.array_equal(runtime.run(batch), before) else 3)
 """
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(folder)], timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_the_threads_of_both_engines_are_forgotten_in_a_forked_process() -> None:
+    code = """
+import os, signal
+from engine.models.torch_runtime import torch_workers
+from engine.models.workers import workers
+for pool in (workers, torch_workers):
+    pool(2).submit(int).result()
+if child := os.fork():
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(20)
+for pool in (workers, torch_workers):
+    pool(2).submit(int).result()
+os._exit(0)
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
