@@ -109,7 +109,8 @@ def variants() -> dict[str, Analysis]:
             if folding == "before" or (stemmer != "none" and folding == "after") or stemmer == "snowball":
                 name = f"{stemmer}, folding {folding}"
                 choices[name] = chain(name, stop, folding, stemmer)
-    for stemmer in ("snowball", "light", "minimal"):
+    stemmers: tuple[Stemmer, ...] = ("snowball", "light", "minimal")
+    for stemmer in stemmers:
         for label, words in {
             "no stop words": frozenset[str](),
             "function words": function,
@@ -190,7 +191,7 @@ def table(rows: Sequence[dict[str, object]], form: str, measure: str) -> list[st
         found["all"] = np.concatenate(list(found.values()))
     baseline, *others = values
     columns = list(values[baseline])
-    stars = {}
+    stars: dict[tuple[object, object], bool] = {}
     for column in columns:
         differences = [values[name][column] - values[baseline][column] for name in others]
         p_values = [float(stats.ttest_1samp(each, 0.0).pvalue) if each.any() else 1.0 for each in differences]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def main() -> None:
         missing: list[str] = []
         contestants: dict[str, Callable[[], Any]] = {}
         for name, command in commands.items():
-            if (run := measure.try_rival(name, lambda command=command: process(command), missing)) is not None:
+            if (run := measure.try_rival(name, partial(process, command), missing)) is not None:
                 contestants[name] = run
         if (
             run := measure.try_rival("rival", lambda: rival(folder, model, question, asked.candidates), missing)

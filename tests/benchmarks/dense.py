@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import faiss
 import numpy as np
@@ -19,15 +20,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from engine.records import Ranking
-from indexes import dense
 from indexes.dense import DenseIndex, DenseWriter
 
 DEPTH = 100
 BATCH = 64
 
+Search = Callable[[np.ndarray], list[np.ndarray]]  # questions: float32[q, width] -> ids of each
+
 
 def normalised(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def clustered(count: int, width: int, random: np.random.Generator) -> np.ndarray:
@@ -61,7 +63,9 @@ def milliseconds(search: Callable[[np.ndarray], object], questions: np.ndarray) 
     return 1000 * min(passes)
 
 
-def measure(name: str, build: Callable[[], Callable[[np.ndarray], list]], questions: np.ndarray, truth: list) -> dict:
+def measure(
+    name: str, build: Callable[[], Search], questions: np.ndarray, truth: list[np.ndarray]
+) -> dict[str, str | float]:
     before, start = resident_megabytes(), time.perf_counter()
     search = build()
     seconds = time.perf_counter() - start
@@ -80,7 +84,7 @@ def measure(name: str, build: Callable[[], Callable[[np.ndarray], list]], questi
     }
 
 
-def fouille(folder: Path, vectors: np.ndarray, limit: int) -> Callable[[np.ndarray], list]:
+def fouille(folder: Path, vectors: np.ndarray, limit: int) -> Search:
     if not folder.exists():
         with DenseWriter(folder, vectors.shape[1]) as writer:
             for at in range(0, len(vectors), 8192):
@@ -89,14 +93,14 @@ def fouille(folder: Path, vectors: np.ndarray, limit: int) -> Callable[[np.ndarr
     index = DenseIndex.open(folder)
 
     def search(questions: np.ndarray) -> list[np.ndarray]:
-        dense.FLAT_LIMIT = limit
-        rankings: list[Ranking] = index.search(questions, DEPTH)
+        with mock.patch("indexes.dense.FLAT_LIMIT", limit):
+            rankings: list[Ranking] = index.search(questions, DEPTH)
         return [ranking.ids for ranking in rankings]
 
     return search
 
 
-def plain(index: faiss.Index, vectors: np.ndarray) -> Callable[[np.ndarray], list]:
+def plain(index: faiss.Index, vectors: np.ndarray) -> Search:
     index.add(vectors)
     return lambda questions: list(index.search(questions, DEPTH)[1])
 

@@ -5,6 +5,7 @@ python -m tests.benchmarks.encode --shape me5-small
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def main() -> None:
         for precision in asked.precision.split(","):
             ours = BiEncoder(folder, str(device), precision)
             prompt = ours.prompts.passage
-            contestants[f"fouille {precision}"] = lambda ours=ours: ours.encode_passages(texts)
+            contestants[f"fouille {precision}"] = partial(ours.encode_passages, texts)
         prompted = [prompt + text for text in texts]
         for name, load in rivals(folder, device, prompted).items():
             if (rival := measure.try_rival(name, load, missing)) is not None:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ import torch
 from engine.models.architecture import read_architecture
 from engine.models.crossencoder import CrossEncoder, TopScores
 from engine.models.model import Model
-from engine.records import Ragged
+from engine.records import Precision, Ragged
 from tests.benchmarks import compiled, measure, shapes
 from tests.benchmarks.measure import Scores
 
@@ -81,7 +81,7 @@ def main() -> None:
             "spread of logits": float(reference.std()),
             "ceiling TFLOP/s": {name: round(rate, 3) for name, rate in ceiling.items()},
             "ours": [
-                Model(folder, task="classify", device=str(device)).runtime(used).describe()
+                Model(folder, task="classify", device=str(device)).runtime(cast("Precision", used)).describe()
                 for used in sorted({used for ours in models for used in (ours.precision, ours.draft_precision) if used})
             ],
             "again in fp32": [

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -476,3 +477,36 @@ def test_tuned_reranking_alone_scores_what_a_search_scores(collection: Collectio
     finally:
         collection.remember(**dict.fromkeys(values))
     assert evaluate(tmp_path / "r.trec", read_qrels(beir), "RR").means["RR"] == pytest.approx(trial.mean)
+
+
+def test_the_script_of_the_readmes_table_runs_the_chain_and_scores_candidates_once(
+    beir: Path, tiny: SimpleNamespace, tmp_path: Path
+) -> None:
+    data, folder = tmp_path / "data", tmp_path / "work"
+    shutil.copytree(beir, data / "piaf")
+    script = [sys.executable, "-m", "tests.benchmarks.quality", "--sets", "piaf", "--candidates", "20"]
+    models = ["--encoder", tiny.encoder, "--reranker", tiny.reranker, "--data", data, "--folder", folder]
+
+    def table(*options: str) -> tuple[list[list[str]], str]:
+        command = [*script, *map(str, models), *options]
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True)
+        lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+        return lines, done.stderr
+
+    (header, row, mean), told = table("--interpolate", "0")
+    assert header[1::2] == ["bm25", "dense", "hybrid"]
+    assert header[2::2] == [f"{stage}+rerank, W = 0" for stage in header[1::2]]
+    assert "pairs" in told
+    for system, cell in zip(header[1:], row[1:], strict=True):
+        run = folder / "piaf" / f"{system.replace(', W = ', '-')}.trec"
+        means = evaluate(run, read_qrels(data / "piaf"), "MRR@10 nDCG@10 R@100").means
+        assert cell.replace("†", "").replace("‡", "") == " / ".join(f"{100 * value:.1f}" for value in means.values())
+    assert mean[0] == "mean"
+
+    (header, *_), told = table("--interpolate", "0", "1", "--systems", "bm25+rerank", "hybrid", "--measures", "RR")
+    assert header[1:] == ["bm25", "bm25+rerank, W = 0", "bm25+rerank, W = 1", "hybrid"]
+    assert "pairs" in told  # the union of other first stages is another
+
+    (header, *_), told = table("--interpolate", "2", "--systems", "bm25+rerank", "--measures", "RR")
+    assert header[1:] == ["bm25", "bm25+rerank, W = 2"]
+    assert "pairs" not in told
