@@ -104,8 +104,12 @@ def written(path: Path) -> Path:
     """The file that is replaced when `path` is written: what a link leads to, so that it stays one.
 
     Raises:
-        StorageError: there is something that is no file, such as a folder or a device.
+        StorageError: there is something that is no file, such as a folder or a device, or the path is `-`.
     """
+    if str(path) == "-":
+        raise StorageError(
+            "cannot be written: stdout keeps nothing of what is interrupted", where="-", hint="name a file"
+        )
     path = path.resolve() if path.is_symlink() else path
     if path.is_dir():
         raise StorageError("cannot be written: is a folder", where=path)

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "made_otherwise",
     "provenance_path",
     "read_provenance",
+    "side_by_side",
     "unfair_differences",
     "write_provenance",
 ]
@@ -119,12 +121,21 @@ def read_provenance(result: str | Path) -> dict[str, Any] | None:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted name, value in one, value in the other) of all that differs, but for dates, durations and counts."""
-    left, right = dict(_flat(one)), dict(_flat(other))
-    return [
-        (name, left.get(name), right.get(name))
-        for name in dict.fromkeys([*left, *right])
-        if left.get(name) != right.get(name) and name.partition(".")[0] not in _VOLATILE and name != _DERIVED
-    ]
+    return [(name, left, right) for name, (left, right) in side_by_side([one, other]).items()]
+
+
+def side_by_side(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The values of all records, by dotted name, of what is not the same in each, but for dates, durations and counts.
+
+    None stands for what a record does not hold.
+    """
+    flat = [dict(_flat(record)) for record in records]
+    values = {name: [one.get(name) for one in flat] for name in dict.fromkeys(chain.from_iterable(flat))}
+    return {
+        name: found
+        for name, found in values.items()
+        if any(value != found[0] for value in found) and name.partition(".")[0] not in _VOLATILE and name != _DERIVED
+    }
 
 
 def made_otherwise(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.errors import EvaluationError
 from engine.evaluation.measures import Evaluation
+from engine.evaluation.provenance import brief, side_by_side
 from engine.evaluation.significance import Comparison
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "changes_table",
     "comparison_table",
     "evaluation_record",
+    "making_table",
     "measures_table",
     "per_question_table",
     "render",
@@ -93,6 +95,15 @@ def changes_table(evaluations: Sequence[Evaluation], comparison: Comparison, cou
     return rows
 
 
+def making_table(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Cell]]:
+    """A row for each thing in which runs were made otherwise, a column a run; `records`: provenance by run."""
+    rows: list[dict[str, Cell]] = []
+    for name, values in side_by_side(list(records.values())).items():
+        shown = (None if value is None else brief(value) for value in values)
+        rows.append({"made with": name, **dict(zip(records, shown, strict=True))})
+    return rows
+
+
 def per_question_table(evaluations: Sequence[Evaluation]) -> list[dict[str, Cell]]:
     """A row for each run and question."""
     return [
@@ -104,9 +115,13 @@ def per_question_table(evaluations: Sequence[Evaluation]) -> list[dict[str, Cell
 
 
 def evaluation_record(
-    evaluations: Sequence[Evaluation], comparison: Comparison | None, *, each: bool
+    evaluations: Sequence[Evaluation],
+    comparison: Comparison | None,
+    records: Mapping[str, Mapping[str, Any]],
+    *,
+    each: bool,
 ) -> dict[str, Any]:
-    """Everything as one JSON value; `each` adds the questions."""
+    """Everything as one JSON value: what differs in the provenance of runs, by name, too; `each` adds the questions."""
     record: dict[str, Any] = {
         "runs": [
             {
@@ -123,6 +138,8 @@ def evaluation_record(
     if comparison:
         record["comparison"] = asdict(comparison)
         record["changes"] = changes_table(evaluations, comparison)
+    if made := side_by_side(list(records.values())):
+        record["made_with"] = {name: dict(zip(records, values, strict=True)) for name, values in made.items()}
     if each:
         record["per_question"] = per_question_table(evaluations)
     return record

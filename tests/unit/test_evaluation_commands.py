@@ -281,6 +281,26 @@ def test_what_makes_a_comparison_unfair_is_told_a_line_each(
         inputs={"questions": "f" * 64},
     )
     between = "fouille: one and other differ in"
+    shown = fouille("evaluate", one, other, "--qrels", qrels, "--measures", "AP").stdout
+    assert shown.split("\n\n")[1].split("\n") == [
+        "made with             one            other",
+        "collection.name       c              d",
+        "collection.documents  60             61",
+        "collection.sequence   3              9",
+        "collection.k1         1.2            -",
+        "models.l6             aaaaaaaaaaaa…  dddddddddddd…",
+        "models.me5            bbbbbbbbbbbb…  -",
+        "options.precision     fp32           bf16",
+        "options.interpolate   1.0            0.5",
+        "options.k1            1.2            0.9",
+        "options.keys          x*             -",
+        "inputs.questions      cccccccccccc…  ffffffffffff…",
+        "models.l12            -              eeeeeeeeeeee…",
+        "options.max_length    -              256",
+        "",
+    ]
+    record = fouille("evaluate", one, other, "--qrels", qrels, "--measures", "AP", "--format", "json").stdout
+    assert json.loads(record)["made_with"]["options.k1"] == {"one": 1.2, "other": 0.9}
     assert differing(fouille, qrels, one, other) == [
         f"{between} collection.documents: 60 / 61",
         f"{between} models.l6: aaaaaaaaaaaa… / dddddddddddd…",

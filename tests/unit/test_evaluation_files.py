@@ -178,6 +178,13 @@ def test_run_is_not_written_over_what_is_no_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
 
 
+def test_run_is_not_written_to_stdout_where_it_could_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match=r"-: cannot be written: .*\(name a file\)"):
+        write_run({"q": {"a": 1.0}}, "-")
+    assert not list(tmp_path.iterdir())
+
+
 def test_failed_write_keeps_the_run_that_was_there(tmp_path: Path) -> None:
     write_run({"q": {"a": 1.0}}, tmp_path / "r.trec")
     with pytest.raises(EvaluationError):

@@ -56,7 +56,7 @@ def test_latex_escapes_what_latex_reads() -> None:
 
 
 def test_json_record_holds_everything_and_is_json() -> None:
-    record = json.loads(json.dumps(evaluation_record([BASE, BETTER], COMPARISON, each=True)))
+    record = json.loads(json.dumps(evaluation_record([BASE, BETTER], COMPARISON, {}, each=True)))
     assert len(record["per_question"]) == 24
     assert record["comparison"]["differences"][0]["wins"] == 11
     assert record["changes"][0] == {"run": "mieux_50%", "question": "q0", "Δ AP": pytest.approx(0.1)}

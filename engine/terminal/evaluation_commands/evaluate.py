@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.evaluation import Comparison, Evaluation, Qrels, Run
 
     _Known = tuple[Path, Run, dict[str, Any]]  # a run and what its provenance says
+    _Made = Mapping[str, Mapping[str, Any]]  # what the provenance of a run says, by the run's name
 
 __all__ = ["EXAMPLE", "evaluate"]
 
@@ -64,7 +65,7 @@ def evaluate(
 
     Questions without results score zero and are counted. With a baseline, runs are compared with it: the paired t-test
     and the randomisation test, corrected by Holm over every run and measure shown, and † where the latter says p <
-    0.05.
+    0.05. Runs that fouille made show where they were made otherwise.
     """
     from engine.evaluation.measures import evaluate as measure
     from engine.evaluation.measures import parse_measures
@@ -86,8 +87,9 @@ def evaluate(
         drawn = PERMUTATIONS if permutations is None else permutations
         comparison = compare(evaluations[at], _others(evaluations, at), permutations=drawn, seed=seed or 0)
     note(warning for evaluation in evaluations for warning in evaluation.warnings)
-    note(_unfair(paths, read, at or 0))
-    _show(evaluations, comparison, output, each=per_question)
+    known = _known(paths, read)
+    note(_unfair(known, paths[at or 0]))
+    _show(evaluations, comparison, {run.name: record for _, run, record in known}, output, each=per_question)
     if plot is not None:
         _draw(plot, kind, plotted, read, judgements, evaluations, at)
 
@@ -164,14 +166,20 @@ def _others(evaluations: "Sequence[Evaluation]", baseline: int) -> "list[Evaluat
     return [evaluation for place, evaluation in enumerate(evaluations) if place != baseline]
 
 
-def _unfair(paths: Sequence[Path], runs: "Sequence[Run]", reference: int) -> list[str]:
-    """Why it is unfair to compare runs with the baseline, else with the first: a line a reason, not too many."""
-    from engine.evaluation.provenance import brief, read_provenance, unfair_differences
+def _known(paths: Sequence[Path], runs: "Sequence[Run]") -> "list[_Known]":
+    """The runs that a provenance stands beside."""
+    from engine.evaluation.provenance import read_provenance
 
-    known = [(path, run, record) for path, run in zip(paths, runs, strict=True) if (record := read_provenance(path))]
+    return [(path, run, record) for path, run in zip(paths, runs, strict=True) if (record := read_provenance(path))]
+
+
+def _unfair(known: "Sequence[_Known]", reference: Path) -> list[str]:
+    """Why it is unfair to compare runs with the baseline, else with the first: a line a reason, not too many."""
+    from engine.evaluation.provenance import brief, unfair_differences
+
     if len(known) < 2:
         return []
-    one = next((entry for entry in known if entry[0] == paths[reference]), known[0])
+    one = next((entry for entry in known if entry[0] == reference), known[0])
     lines = [
         f"{one[0].name} and {path.name} differ in {name}: {brief(left)} / {brief(right)}{_EXPLAINED.get(name, '')}"
         for path, run, record in known
@@ -192,18 +200,20 @@ def _one_of_the_other(one: "_Known", other: "_Known") -> bool:
     )
 
 
-def _show(evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", output: str, *, each: bool) -> None:
+def _show(
+    evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", made: "_Made", output: str, *, each: bool
+) -> None:
     from engine.evaluation import reports
     from engine.terminal.formats import to_json
 
     if output == "json":
-        say_table(to_json(reports.evaluation_record(evaluations, comparison, each=each)), output)
+        say_table(to_json(reports.evaluation_record(evaluations, comparison, made, each=each)), output)
         return
-    say_table(reports.together(_tables(evaluations, comparison, output, each=each), output), output)
+    say_table(reports.together(_tables(evaluations, comparison, made, output, each=each), output), output)
 
 
 def _tables(
-    evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", output: str, *, each: bool
+    evaluations: "Sequence[Evaluation]", comparison: "Comparison | None", made: "_Made", output: str, *, each: bool
 ) -> Iterator[str]:
     """The tables of a format; of CSV that of the questions stands alone, as what reads it expects one table."""
     from engine.evaluation import reports
@@ -219,6 +229,8 @@ def _tables(
         yield reports.render(reports.comparison_table(comparison), output)
         if output == "text" and (changes := reports.changes_table(evaluations, comparison)):
             yield reports.render(changes, output)
+    if output == "text" and (differing := reports.making_table(made)):
+        yield reports.render(differing, output)
     if each:
         yield reports.render(reports.per_question_table(evaluations), output)
 
