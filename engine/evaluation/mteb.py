@@ -93,10 +93,9 @@ def benchmark_task(
 
     try:
         task = mteb.get_task(name, languages=["fra"])
-    except (KeyError, ValueError) as error:
-        raise EvaluationError(
-            f"mteb knows no task {name!r}: {error}", hint="see mteb.get_tasks(languages=['fra'])"
-        ) from None
+    except (KeyError, ValueError):
+        hint = "see mteb.get_tasks(languages=['fra'])"
+        raise EvaluationError(f"mteb knows no French task {name!r}", hint=hint) from None
     models: list[Any] = [MtebCrossEncoder(reranker)] if reranker is not None else []
     if encoder is not None:
         device, precision = (settings.device, settings.precision) if settings else ("auto", "auto")

@@ -162,13 +162,23 @@ def tasks(name: str, data: str | Path | None = None) -> list[Task]:
         questions, corpus = mmarco.train_questions(qrels), str(mmarco.collection())
         return [Task("500 training questions, given candidates", corpus, questions, qrels, run, TRAIN_500)]
     if protocol.name == BEIR:
-        path, _, split = name.removeprefix(BEIR).partition(":")
-        qrels = read_qrels(Path(path) / "qrels" / f"{split}.tsv" if split else path)
-        return [Task(Path(path).name, path, read_questions(path, only=qrels), qrels)]
+        return [_beir(name.removeprefix(BEIR))]
     if protocol.name == IRDS:
         qrels = read_qrels(name)
         return [Task(name.removeprefix(IRDS), name, read_questions(name, only=qrels), qrels)]
     raise EvaluationError("runs through mteb", where=name, hint="see engine.evaluation.mteb")
+
+
+def _beir(asked: str) -> Task:
+    path, split = (asked, "") if Path(asked).is_dir() else asked.rpartition(":")[::2]
+    if not Path(path).is_dir() or not path:
+        raise EvaluationError("no BEIR folder", where=asked, hint="beir:PATH, or beir:PATH:SPLIT")
+    splits = sorted(file.stem for file in (Path(path) / "qrels").glob("*.tsv"))
+    if len(splits) > 1 and not split:
+        shown = " or ".join(f"beir:{path}:{one}" for one in splits)
+        raise EvaluationError(f"{len(splits)} splits under qrels/", where=path, hint=f"name one: {shown}")
+    qrels = read_qrels(Path(path) / "qrels" / f"{split}.tsv" if split else path)
+    return Task(Path(path).name, path, read_questions(path, only=qrels), qrels)
 
 
 def _small_dev(mmarco: MMarco) -> list[Task]:

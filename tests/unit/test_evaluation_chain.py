@@ -270,6 +270,18 @@ def test_protocol_or_data_that_is_not_there_is_an_error(name: str, reason: str, 
         tasks(name, tmp_path)
 
 
+def test_beir_protocol_takes_a_split_and_asks_for_one_in_its_own_words(beir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    shutil.copytree(beir, folder)
+    shutil.copy(folder / "qrels" / "dev.tsv", folder / "qrels" / "train.tsv")
+    assert [len(task.qrels) for task in tasks(f"beir:{folder}:dev")] == [12]
+    with pytest.raises(EvaluationError, match=f"2 splits .*name one: beir:{folder}:dev or beir:{folder}:train"):
+        tasks(f"beir:{folder}")
+    for asked in (folder / "qrels" / "dev.tsv", tmp_path / "absent", ":dev"):
+        with pytest.raises(EvaluationError, match=r"no BEIR folder.*beir:PATH:SPLIT"):
+            tasks(f"beir:{asked}")
+
+
 def test_beir_protocol_measures_the_first_stage_alone_and_a_limit(beir: Path, tmp_path: Path) -> None:
     (table,) = benchmark(f"beir:{beir}", tmp_path, reranker=None, limit=4)
     assert [row.system for row in table.rows] == ["bm25"]
